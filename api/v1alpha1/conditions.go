@@ -1,0 +1,86 @@
+package v1alpha1
+
+// Conditions of an AccessGrant. Ready, Reconciling and Stalled mean what kstatus
+// says, so that Flux, Argo CD and "kubectl wait" understand a grant.
+const (
+	// ConditionReady is always present. True: this generation of the grant is
+	// exactly what the hub and every selected member hold, or, for a grant that
+	// is outside its validity, nothing of it is held anywhere. False: it is not,
+	// and the reason says why. Unknown is not used.
+	ConditionReady = "Ready"
+
+	// ConditionReconciling is present, and True, only while the controller is
+	// working towards Ready and expects to get there without anyone's help. It
+	// is never False: it is removed.
+	ConditionReconciling = "Reconciling"
+
+	// ConditionStalled is present, and True, only while the grant cannot become
+	// Ready until somebody changes something: the grant, a role, the fleet. It is
+	// never False: it is removed.
+	ConditionStalled = "Stalled"
+
+	// ConditionActive is always present. True: the grant is within its validity
+	// and gives access wherever Ready or the failures do not say otherwise.
+	// False: it gives none, and the reason says whether it has yet to begin, has
+	// ended, or has ended but lingers on a member that has not confirmed it.
+	ConditionActive = "Active"
+)
+
+// Reasons of Ready, Reconciling and Stalled.
+const (
+	// ReasonApplied: every selected member has confirmed the access (Ready).
+	ReasonApplied = "Applied"
+	// ReasonProgressing: some members have yet to confirm (Ready, Reconciling).
+	ReasonProgressing = "Progressing"
+	// ReasonNoClusters: nothing in the fleet is selected (Ready, Stalled).
+	ReasonNoClusters = "NoClusters"
+	// ReasonRejected: parts of the grant cannot be compiled (Ready, Stalled).
+	ReasonRejected = "Rejected"
+	// ReasonApplyFailed: a write was refused or a member reports a manifest that
+	// it cannot apply (Ready).
+	ReasonApplyFailed = "ApplyFailed"
+	// ReasonSuspended: the grant is suspended; what stands is kept (Ready).
+	ReasonSuspended = "Suspended"
+)
+
+// Reasons of Active, of which Revoking, Revoked and ResidualAccess are also
+// reasons of Ready.
+const (
+	// ReasonActive: the grant is within its validity (Active is True).
+	ReasonActive = "Active"
+	// ReasonNotYetActive: notBefore is still to come.
+	ReasonNotYetActive = "NotYetActive"
+	// ReasonExpired: notAfter has passed and no member holds anything of it.
+	ReasonExpired = "Expired"
+	// ReasonRevoking: the hub gives no way in any more; members are removing
+	// their side.
+	ReasonRevoking = "Revoking"
+	// ReasonRevoked: every member has confirmed. Seen in events; the object is
+	// gone by then.
+	ReasonRevoked = "Revoked"
+	// ReasonResidualAccess: the hub gives no way in, but the named members have
+	// not confirmed, so that whoever reaches them by another way may still have
+	// the access.
+	ReasonResidualAccess = "ResidualAccess"
+)
+
+// Reasons of failures, for parts of a grant that give nothing.
+const (
+	// FailureUnknownRole: the AccessRole does not exist.
+	FailureUnknownRole = "UnknownRole"
+	// FailureUnknownCluster: a named cluster is not in the fleet.
+	FailureUnknownCluster = "UnknownCluster"
+	// FailureUnknownPlacement: the Placement does not exist or has not decided.
+	FailureUnknownPlacement = "UnknownPlacement"
+	// FailureInvalidSelector: the label selector cannot be read.
+	FailureInvalidSelector = "InvalidSelector"
+	// FailureInvalidRole: a role cannot be used in this way, for example one with
+	// nonResourceURLs in namespaces.
+	FailureInvalidRole = "InvalidRole"
+	// FailureForbidden: the entry would grant what is never granted.
+	FailureForbidden = "Forbidden"
+	// FailureUnreachable: the cluster has not answered.
+	FailureUnreachable = "Unreachable"
+	// FailureNotAccepted: the hub has not accepted the cluster.
+	FailureNotAccepted = "NotAccepted"
+)
