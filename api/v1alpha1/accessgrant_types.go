@@ -20,7 +20,7 @@ type AccessGrantSpec struct {
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=1024
-	// +kubebuilder:validation:XValidation:rule="self.trim() != ''",message="must say why the access is given"
+	// +kubebuilder:validation:XValidation:rule="size(self.trim()) > 0",message="must say why the access is given"
 	Reason string `json:"reason"`
 
 	// Subjects are the users, groups and service accounts that are given the
@@ -69,7 +69,7 @@ const (
 
 // Subject is a user, group or service account as the hub authenticates it.
 // +structType=atomic
-// +kubebuilder:validation:XValidation:rule="self.kind != 'ServiceAccount' || (has(self.__namespace__) && self.__namespace__ != '')",message="a ServiceAccount needs its namespace",fieldPath=".namespace",reason=FieldValueRequired
+// +kubebuilder:validation:XValidation:rule="self.kind != 'ServiceAccount' || (has(self.__namespace__) && size(self.__namespace__) > 0)",message="a ServiceAccount needs its namespace",fieldPath=".namespace",reason=FieldValueRequired
 // +kubebuilder:validation:XValidation:rule="self.kind == 'ServiceAccount' || !has(self.__namespace__)",message="only a ServiceAccount has a namespace",fieldPath=".namespace",reason=FieldValueForbidden
 // +kubebuilder:validation:XValidation:rule="!(self.name in ['system:masters', 'system:nodes'])",message="system:masters and system:nodes are never granted",fieldPath=".name",reason=FieldValueForbidden
 // +kubebuilder:validation:XValidation:rule="self.kind != 'User' || !self.name.startsWith('system:serviceaccount:')",message="name a service account with kind ServiceAccount, its namespace and its name",fieldPath=".name"
@@ -121,7 +121,7 @@ type ClusterSelection struct {
 // ClusterName is the name of one member of the fleet.
 // +kubebuilder:validation:MinLength=1
 // +kubebuilder:validation:MaxLength=253
-// +kubebuilder:validation:XValidation:rule="self == '' || self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')",message="must be the name of one cluster; patterns such as * are refused, use selector to match many"
+// +kubebuilder:validation:XValidation:rule="size(self) == 0 || self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')",message="must be the name of one cluster; patterns such as * are refused, use selector to match many"
 type ClusterName string
 
 // PlacementReference names a Placement.

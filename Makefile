@@ -1,0 +1,131 @@
+# What people and .ci/run do with this repository. "make help" lists it.
+# Needed: Go, git and make. Everything else is built from the modules under
+# test/tools, which pin it apart from the main module.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+GO ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+IMAGE ?= sallyport:$(VERSION)
+ARGS ?=
+BENCH ?= .
+FUZZTIME ?= 30s
+KEEP ?=
+
+# One build cache for everything, and no need of a C compiler.
+export CGO_ENABLED ?= 0
+
+TOOLS := bin/tools
+LINT := $(TOOLS)/golangci-lint
+CONTROLLER_GEN := $(TOOLS)/controller-gen
+CRD_REF_DOCS := $(TOOLS)/crd-ref-docs
+
+# What "make generate" writes, and "make verify" compares.
+GENERATED = $(wildcard api/*/zz_generated.deepcopy.go api/*/*/zz_generated.deepcopy.go) \
+	config/crd/bases config/rbac/role.yaml docs/reference/api.md
+
+# Packages with end-to-end tests against real peers, by their build tag.
+PEERS = $(sort $(dir $(shell grep -rlsE '^//go:build .*\bpeers\b' --include='*_test.go' test)))
+
+.PHONY: help
+help: ## List the targets.
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+##@ Build
+
+.PHONY: build
+build: ## Build bin/sallyport, and bin/kubectl-sallyport beside it.
+	@$(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/sallyport ./cmd/sallyport
+	@ln -sf sallyport bin/kubectl-sallyport
+	@echo "built bin/sallyport $(VERSION)"
+
+.PHONY: image
+image: ## Build the container image IMAGE with docker.
+	docker build --build-arg VERSION=$(VERSION) --tag $(IMAGE) .
+
+##@ Test
+
+.PHONY: test
+test: ## Run the unit, property and end-to-end tests (ARGS are passed to go test).
+	@begin=$$SECONDS; $(GO) test -p 2 -timeout 40m $(ARGS) ./... \
+		&& echo "make test: passed in $$((SECONDS - begin)) s" \
+		|| { echo "make test: FAILED after $$((SECONDS - begin)) s"; exit 1; }
+
+.PHONY: test-peers
+test-peers: ## Run the end-to-end tests with real Karmada and Flux (ARGS as above).
+	@begin=$$SECONDS; test -n "$(strip $(PEERS))" || { echo "make test-peers: no package has tests with the tag peers"; exit 0; }; \
+	$(GO) test -p 1 -timeout 60m -tags peers $(ARGS) $(addprefix ./,$(PEERS)) \
+		&& echo "make test-peers: passed in $$((SECONDS - begin)) s" \
+		|| { echo "make test-peers: FAILED after $$((SECONDS - begin)) s"; exit 1; }
+
+.PHONY: bench
+bench: ## Run the benchmarks of the pure core (BENCH selects).
+	@$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -timeout 60m $(ARGS) ./internal/core/...
+
+.PHONY: fuzz
+fuzz: ## Fuzz every fuzz target in turn, each for FUZZTIME (30s).
+	@found=0; while IFS=: read -r file func; do \
+		found=$$((found + 1)); echo "fuzz $$(dirname $$file) $$func for $(FUZZTIME)"; \
+		$(GO) test -run '^$$' -fuzz "^$$func\$$" -fuzztime $(FUZZTIME) "./$$(dirname $$file)"; \
+	done < <(grep -rsoE '^func Fuzz[A-Za-z0-9_]*' --include='*_test.go' api cmd controllers internal test | sed 's/:func /:/' | sort); \
+	echo "make fuzz: $$found targets, nothing found"
+
+##@ Check
+
+.PHONY: lint
+lint: $(LINT) ## Run golangci-lint, built once from test/tools/lint.
+	@$(LINT) run $(ARGS)
+
+.PHONY: generate
+generate: $(CONTROLLER_GEN) $(CRD_REF_DOCS) ## Generate deep copies, CRDs, Sallyport's RBAC and the API reference.
+	@rm -f config/crd/bases/*.yaml
+	@$(CONTROLLER_GEN) object paths=./api/... 
+	@$(CONTROLLER_GEN) crd paths=./api/... output:crd:dir=config/crd/bases
+	@$(CONTROLLER_GEN) rbac:roleName=sallyport-controller paths=./controllers/... output:rbac:dir=config/rbac
+	@mkdir -p docs/reference
+	@$(CRD_REF_DOCS) --log-level=WARN --source-path=api --config=test/tools/generate/crd-ref-docs.yaml \
+		--renderer=markdown --output-path=docs/reference/api.md
+
+.PHONY: verify
+verify: ## Fail if generated files, formatting, modules or go vet are not in order.
+	@rm -rf bin/verify && mkdir -p bin/verify && cp -r --parents $(GENERATED) bin/verify/
+	@$(MAKE) --no-print-directory generate
+	@for f in $(GENERATED); do diff -ruN "bin/verify/$$f" "$$f" \
+		|| { echo "verify: $$f is not what \"make generate\" makes of the sources; it has just been regenerated"; exit 1; }; done
+	@unformatted=$$(git ls-files -co --exclude-standard '*.go' | xargs -r ls -d 2>/dev/null | xargs -r gofmt -l); \
+	test -z "$$unformatted" || { echo "verify: not formatted by gofmt:"; echo "$$unformatted"; exit 1; }
+	@$(GO) mod tidy -diff
+	@for m in test/tools/*/go.mod; do $(GO) -C "$$(dirname $$m)" list tool >/dev/null; done
+	@$(GO) vet ./...
+	@$(GO) vet -tags peers ./test/...
+	@echo "make verify: generated files, formatting, modules and vet are in order"
+
+##@ Demo
+
+.PHONY: demo
+demo: ## Play the story on real control planes (KEEP=1 leaves it running).
+	@$(GO) run ./test/demo $(if $(filter 1 true yes,$(KEEP)),-keep) $(ARGS)
+
+.PHONY: demo-stop
+demo-stop: ## End what "make demo KEEP=1" left running.
+	@$(GO) run ./test/demo -stop
+
+# The tools. Each is rebuilt when the module that pins it changes.
+
+define build_tool
+	@mkdir -p $(@D)
+	@echo "building $(@F) from $(<D) (once)"
+	@$(GO) -C $(<D) build -v -o "$(CURDIR)/$@" $(1) 2>&1 | awk \
+		'/^[^ #]+$$/ {if (++n % 100 == 0) {print "  " n " packages"; fflush()} next} {print}'
+endef
+
+$(LINT): test/tools/lint/go.mod
+	$(call build_tool,github.com/golangci/golangci-lint/v2/cmd/golangci-lint)
+
+$(CONTROLLER_GEN): test/tools/generate/go.mod
+	$(call build_tool,sigs.k8s.io/controller-tools/cmd/controller-gen)
+
+$(CRD_REF_DOCS): test/tools/generate/go.mod
+	$(call build_tool,github.com/elastic/crd-ref-docs)
