@@ -1,0 +1,128 @@
+package controlplane
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"syscall"
+	"time"
+)
+
+// stopGrace is how long a process may take to obey SIGTERM before it is killed.
+const stopGrace = 10 * time.Second
+
+// process is a child with its log in a file.
+type process struct {
+	name string // unique within the fleet, and the name of the log file
+	pid  int
+	log  string        // path of the log file
+	done chan struct{} // closed once the child was reaped
+	err  error         // why it ended; read only after done
+}
+
+// startProcess runs the binary with args, its output appended to dir/logs/<name>.log and its pid to dir/pids.
+//
+// The kernel sends the parent-death signal when the thread that forked dies, not the process, and the Go runtime ends
+// threads at will. So each child is started and awaited by a goroutine that keeps one thread to itself for as long.
+func startProcess(dir, name string, detach bool, binary string, args ...string) (*process, error) {
+	p := &process{name: name, log: filepath.Join(dir, "logs", name+".log"), done: make(chan struct{})}
+	if err := os.MkdirAll(filepath.Dir(p.log), 0o755); err != nil {
+		return nil, err
+	}
+	log, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return nil, err
+	}
+
+	cmd := exec.Command(binary, args...)
+	cmd.Dir = dir
+	cmd.Stdout, cmd.Stderr = log, log // files, not pipes: a detached child must not depend on this process to read
+	cmd.SysProcAttr = childAttributes(detach)
+
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine, after the child
+		defer log.Close()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			p.err = cmd.Wait()
+			close(p.done)
+		}
+	}()
+	if err := <-started; err != nil {
+		return nil, err
+	}
+	p.pid = cmd.Process.Pid
+	if err := recordPID(dir, p); err != nil {
+		return nil, errors.Join(err, p.stop())
+	}
+	return p, nil
+}
+
+// stop ends the process, by SIGTERM and if need be by SIGKILL, and returns once it was reaped. Stopping a stopped
+// process does nothing.
+func (p *process) stop() error {
+	p.signal(syscall.SIGTERM)
+	select {
+	case <-p.done:
+		return nil
+	case <-time.After(stopGrace):
+	}
+	p.signal(syscall.SIGKILL)
+	select {
+	case <-p.done:
+		return nil
+	case <-time.After(stopGrace):
+		return fmt.Errorf("cannot stop %s: process %d survives SIGKILL", p.name, p.pid)
+	}
+}
+
+func (p *process) signal(s syscall.Signal) {
+	select {
+	case <-p.done: // reaped: the pid may be another's by now
+	default:
+		_ = syscall.Kill(p.pid, s) // fails only if it ends this moment
+	}
+}
+
+// awaitReady polls ready until it returns nil, the process ends, or ctx is done.
+func (p *process) awaitReady(ctx context.Context, ready func(context.Context) error) error {
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := ready(ctx)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-p.done:
+			return fmt.Errorf("exited early (%v): %s", p.err, tail(p.log, 15))
+		case <-ctx.Done():
+			return fmt.Errorf("not ready: %w: %w: %s", ctx.Err(), err, tail(p.log, 15))
+		case <-tick.C:
+		}
+	}
+}
+
+// tail returns the last n lines of a file, read from no more than its last 16 KiB.
+func tail(path string, n int) []byte {
+	f, err := os.Open(path)
+	if err != nil {
+		return []byte(err.Error())
+	}
+	defer f.Close()
+	if size, err := f.Seek(0, io.SeekEnd); err == nil {
+		_, _ = f.Seek(max(0, size-16<<10), io.SeekStart)
+	}
+	text, err := io.ReadAll(f)
+	if err != nil {
+		return []byte(err.Error())
+	}
+	return lastLines(text, n)
+}
