@@ -77,10 +77,16 @@ const (
 	// FailureInvalidRole: a role cannot be used in this way, for example one with
 	// nonResourceURLs in namespaces.
 	FailureInvalidRole = "InvalidRole"
+	// FailureUnknownRules: what a role of the member allows cannot be known on the
+	// hub, and a part of the grant would have to be derived from it.
+	FailureUnknownRules = "UnknownRules"
 	// FailureForbidden: the entry would grant what is never granted.
 	FailureForbidden = "Forbidden"
 	// FailureUnreachable: the cluster has not answered.
 	FailureUnreachable = "Unreachable"
+	// FailureNoDelivery: the cluster is known, but no inventory says how objects
+	// get there.
+	FailureNoDelivery = "NoDelivery"
 	// FailureNotAccepted: the hub has not accepted the cluster.
 	FailureNotAccepted = "NotAccepted"
 )

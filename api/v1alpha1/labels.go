@@ -9,14 +9,18 @@ const (
 	ManagedByValue = "sallyport"
 
 	// GrantLabelPrefix begins the labels that name the grants behind an object:
-	// one label per grant, GrantLabelPrefix + the grant's key, with the grant's
-	// namespace as the value. "sallyport explain" and the docs say how to make a
-	// key; GrantsAnnotation spells the grants out.
+	// one label per grant, GrantLabelPrefix + the first 20 hexadecimal digits of
+	// the SHA-256 of namespace/name, with the grant's namespace as the value.
+	// GrantsAnnotation spells the grants out.
 	GrantLabelPrefix = "grant.access.sallyport.dev/"
 
+	// MoreGrantsLabel is on an object that has more grants behind it than it has
+	// labels for.
+	MoreGrantsLabel = "access.sallyport.dev/more-grants"
+
 	// GrantsAnnotation lists the grants behind an object as namespace/name,
-	// sorted, divided by commas. Where there are too many for an annotation the
-	// list ends with "…" and the labels are complete.
+	// sorted, divided by commas. A list
+	// that is too long for an annotation ends with "…".
 	GrantsAnnotation = "access.sallyport.dev/grants"
 
 	// SourcesAnnotation lists the commits behind an object, sorted, divided by

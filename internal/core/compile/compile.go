@@ -1,0 +1,124 @@
+package compile
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/sallyport-dev/sallyport/api/v1alpha1"
+	"github.com/sallyport-dev/sallyport/internal/core/fleet"
+)
+
+// Snapshot is everything that the outcome depends on. Nothing in it is changed,
+// and nothing in it may be changed while it is compiled.
+type Snapshot struct {
+	// Grants that are neither deleted nor being deleted, at most one per name.
+	Grants []Grant
+	// Roles are the AccessRoles, by name.
+	Roles map[string]*v1alpha1.AccessRoleSpec
+	Fleet *fleet.Fleet
+	// Placements maps each Placement that has decided to its clusters: an empty
+	// list, not nil, where it decided on none.
+	Placements map[types.NamespacedName][]string
+	// Now decides which grants are within their validity.
+	Now time.Time
+}
+
+// Grant is one AccessGrant as the compiler reads it.
+type Grant struct {
+	Namespace, Name string
+	Spec            *v1alpha1.AccessGrantSpec
+	// Source names what applied the grant and the commit; empty if unknown.
+	Source string
+	// Held is set for a suspended grant: Spec is then the one that was applied
+	// last, and HeldOn the clusters on which it stands, instead of those that it
+	// selects today.
+	Held   bool
+	HeldOn []string
+}
+
+// Key is namespace/name.
+func (g *Grant) Key() string { return g.Namespace + "/" + g.Name }
+
+// Output is what hub and members should hold.
+type Output struct {
+	// Hub holds a ClusterRole and a ClusterRoleBinding per subject, sorted.
+	Hub []*Object
+	// Members with at least one work, sorted by name.
+	Members []Member
+	// Results of the grants, sorted by key.
+	Results []Result
+	// Next is the earliest instant at which time alone changes the outcome; zero
+	// if it never does.
+	Next time.Time
+}
+
+// Member is what one cluster should hold.
+type Member struct {
+	Name string
+	// Works in order of name, none empty, each below the size limit.
+	Works []*Work
+}
+
+// Work is a shard of a member's objects that is delivered as a whole. It is
+// immutable and may be shared by members and by successive outputs.
+type Work struct {
+	Name string
+	// Objects in the order in which to apply them: roles before bindings.
+	Objects []*Object
+	// Grants behind the objects, sorted keys.
+	Grants []string
+	// Sources of these grants, sorted.
+	Sources []string
+}
+
+// Phase of a grant in time. The zero Phase gives nothing.
+type Phase uint8
+
+// The phases.
+const (
+	Expired Phase = iota
+	NotYetActive
+	Active
+)
+
+// Result is what became of one grant.
+type Result struct {
+	Grant string
+	Phase Phase
+	// Clusters that hold, or are to hold, something of the grant: sorted, empty
+	// outside its validity.
+	Clusters []string
+	// Rejections are the parts that give nothing, and why: sorted.
+	Rejections []Rejection
+}
+
+// Rejection is a part of a grant that gives nothing.
+type Rejection struct {
+	// Cluster that it is about; empty for the grant as a whole.
+	Cluster string
+	// Reason is one of the Failure constants of the API.
+	Reason  string
+	Message string
+}
+
+func compareRejections(a, b Rejection) int {
+	return strings.Compare(a.Cluster+"\x00"+a.Reason+"\x00"+a.Message, b.Cluster+"\x00"+b.Reason+"\x00"+b.Message)
+}
+
+// Grants compiles a snapshot.
+func Grants(s Snapshot) Output {
+	var c Compiler
+	return c.Grants(s)
+}
+
+// Result of the grant with that key, and whether there is one.
+func (o *Output) Result(key string) (Result, bool) {
+	i, ok := slices.BinarySearchFunc(o.Results, key, func(r Result, k string) int { return strings.Compare(r.Grant, k) })
+	if !ok {
+		return Result{}, false
+	}
+	return o.Results[i], true
+}

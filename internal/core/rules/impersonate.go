@@ -1,0 +1,90 @@
+package rules
+
+import (
+	"strings"
+
+	rbacv1 "k8s.io/api/rbac/v1"
+)
+
+// OnBehalf is what an impersonator must be allowed so that people whom it
+// impersonates in Kubernetes' constrained mode (KEP-5284) can do what the rules
+// say: the same rules under the verbs impersonate-on:user-info:VERB. The star is
+// spelled out, since RBAC has no wildcard within a verb.
+func OnBehalf(in []rbacv1.PolicyRule) []rbacv1.PolicyRule {
+	out := make([]rbacv1.PolicyRule, 0, len(in))
+	for _, r := range in {
+		star := resourceVerbs
+		if len(r.NonResourceURLs) > 0 {
+			star = nonResourceVerbs
+		}
+		r.Verbs = onBehalf(r.Verbs, star)
+		if len(r.Verbs) > 0 {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+const onUserInfo = "impersonate-on:user-info:"
+
+var (
+	resourceVerbs    = []string{"create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"}
+	nonResourceVerbs = []string{"delete", "get", "head", "options", "patch", "post", "put"}
+)
+
+func onBehalf(verbs, star []string) []string {
+	var out []string
+	for _, v := range verbs {
+		if v == rbacv1.VerbAll {
+			out = append(out, star...)
+			continue
+		}
+		// A verb that is itself about impersonation is never passed on.
+		if !strings.HasPrefix(v, "impersonate") {
+			out = append(out, v)
+		}
+	}
+	out = canonical(out)
+	for i := range out {
+		out[i] = onUserInfo + out[i]
+	}
+	return out
+}
+
+// Everyone is what every authenticated identity may do on a cluster by
+// Kubernetes' own default roles system:discovery, system:basic-user and
+// system:public-info-viewer. Clients such as kubectl cannot work without it.
+func Everyone() []rbacv1.PolicyRule {
+	return []rbacv1.PolicyRule{
+		{Verbs: []string{"create"}, APIGroups: []string{"authentication.k8s.io"}, Resources: []string{"selfsubjectreviews"}},
+		{Verbs: []string{"create"}, APIGroups: []string{"authorization.k8s.io"}, Resources: []string{"selfsubjectaccessreviews", "selfsubjectrulesreviews"}},
+		{Verbs: []string{"get"}, NonResourceURLs: []string{"/api", "/api/*", "/apis", "/apis/*", "/healthz", "/livez", "/openapi", "/openapi/*", "/readyz", "/version", "/version/"}},
+	}
+}
+
+// Impersonate allows impersonating exactly the names, in the mode that every
+// Kubernetes has. Nil for no names.
+func Impersonate(resource string, names []string) []rbacv1.PolicyRule {
+	if len(names) == 0 {
+		return nil
+	}
+	return []rbacv1.PolicyRule{{Verbs: []string{"impersonate"}, APIGroups: []string{""}, Resources: []string{resource}, ResourceNames: names}}
+}
+
+// ImpersonateMembers allows impersonating, in constrained mode, whoever the hub
+// says is a member of the groups, as a member of these groups and no others.
+//
+// RBAC cannot say "alice if she is in payments", and only the hub knows who is.
+// Constrained mode makes it safe: what the impersonator may then do is bounded by
+// OnBehalf, so that it has no power which the grants do not give to somebody.
+// Members older than Kubernetes 1.36 ignore these verbs, which refuses.
+func ImpersonateMembers(groups []string) []rbacv1.PolicyRule {
+	if len(groups) == 0 {
+		return nil
+	}
+	const verb = "impersonate:user-info"
+	return []rbacv1.PolicyRule{
+		{Verbs: []string{verb}, APIGroups: []string{"authentication.k8s.io"}, Resources: []string{"groups"}, ResourceNames: groups},
+		{Verbs: []string{verb}, APIGroups: []string{"authentication.k8s.io"}, Resources: []string{"users"}},
+	}
+}
