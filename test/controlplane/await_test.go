@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
 )
 
@@ -17,4 +19,27 @@ func eventually(t *testing.T, what string, condition func(context.Context) (bool
 		t.Fatalf("waiting until %s: %v", what, err)
 	}
 	t.Logf("%s after %s", what, time.Since(began).Round(time.Millisecond))
+}
+
+// exists returns a condition for eventually: get finds the object.
+func exists[T any](get func(context.Context, string, metav1.GetOptions) (T, error), name string) func(context.Context) (bool, error) {
+	return func(ctx context.Context) (bool, error) {
+		_, err := get(ctx, name, metav1.GetOptions{})
+		return err == nil, ignoreNotFound(err)
+	}
+}
+
+// gone returns a condition for eventually: get finds no object.
+func gone[T any](get func(context.Context, string, metav1.GetOptions) (T, error), name string) func(context.Context) (bool, error) {
+	return func(ctx context.Context) (bool, error) {
+		_, err := get(ctx, name, metav1.GetOptions{})
+		return apierrors.IsNotFound(err), ignoreNotFound(err)
+	}
+}
+
+func ignoreNotFound(err error) error {
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	return err
 }

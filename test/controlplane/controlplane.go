@@ -2,14 +2,10 @@ package controlplane
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
-	"net/http"
 	"path/filepath"
 	"sync"
-	"time"
 
 	"k8s.io/client-go/rest"
 )
@@ -20,8 +16,7 @@ type ControlPlane struct {
 	// Name is "hub" or the member's name.
 	Name string
 
-	dir      string // the fleet's state directory
-	detach   bool
+	host     host
 	binaries map[string]string
 	etcd     *etcd
 	manager  bool // whether a controller manager runs
@@ -34,12 +29,12 @@ type ControlPlane struct {
 }
 
 // newControlPlane prepares a cluster's keys. Nothing runs until Start.
-func newControlPlane(name, dir string, detach, manager bool, binaries map[string]string, etcd *etcd) (*ControlPlane, error) {
-	keys, err := newPKI(filepath.Join(dir, "pki", name), name)
+func newControlPlane(name string, h host, binaries map[string]string, etcd *etcd, manager bool) (*ControlPlane, error) {
+	keys, err := newPKI(filepath.Join(h.dir, "pki", name), name)
 	if err != nil {
 		return nil, fmt.Errorf("cannot make keys for %q: %w", name, err)
 	}
-	return &ControlPlane{Name: name, dir: dir, detach: detach, manager: manager, binaries: binaries, etcd: etcd, pki: keys}, nil
+	return &ControlPlane{Name: name, host: h, binaries: binaries, etcd: etcd, manager: manager, pki: keys}, nil
 }
 
 // Start starts the cluster and returns when it is ready to serve. After Stop it comes back with the same address, keys
@@ -59,6 +54,9 @@ func (c *ControlPlane) Start(ctx context.Context) error {
 	}
 	if err != nil {
 		return fmt.Errorf("cannot start kube-apiserver %q: %w", c.Name, err)
+	}
+	if err := c.ensureAdmin(); err != nil {
+		return errors.Join(err, c.stop())
 	}
 	if !c.manager {
 		return nil
@@ -113,25 +111,16 @@ func (c *ControlPlane) startAPIServer(ctx context.Context, port int) error {
 		// Without a controller manager no ServiceAccount "default" appears, which this plugin demands of each pod.
 		args = append(args, "--disable-admission-plugins=ServiceAccount")
 	}
-	admin, err := c.adminConfig(port)
+	// /readyz waits for the bootstrap roles, so whoever comes next finds RBAC as it will stay. Anybody may ask.
+	p, err := c.host.start(ctx, program{
+		name: c.Name, binary: c.binaries[KubeAPIServer], args: args,
+		ready: answers("https://" + address(port) + "/readyz"),
+	})
 	if err != nil {
 		return err
 	}
-	ready, err := rest.HTTPClientFor(admin)
-	if err != nil {
-		return err
-	}
-	p, err := startProcess(c.dir, c.Name, c.detach, c.binaries[KubeAPIServer], args...)
-	if err != nil {
-		return err
-	}
-	// /readyz waits for the bootstrap roles, so whoever comes next finds RBAC as it will stay.
-	err = p.awaitReady(ctx, func(ctx context.Context) error { return probe(ctx, ready, admin.Host+"/readyz") })
-	if err != nil {
-		return errors.Join(err, p.stop())
-	}
-	c.port, c.admin, c.processes = port, admin, append(c.processes, p)
-	return c.WriteKubeconfig(c.Kubeconfig(), admin, "")
+	c.port, c.processes = port, append(c.processes, p)
+	return nil
 }
 
 // controllers are those of kube-controller-manager that mean something without nodes.
@@ -139,35 +128,24 @@ const controllers = "clusterrole-aggregation-controller,garbage-collector-contro
 	"root-ca-certificate-publisher-controller,serviceaccount-controller,serviceaccount-token-controller"
 
 func (c *ControlPlane) startControllerManager(ctx context.Context, port int) error {
-	p, err := startProcess(c.dir, c.Name+"-controller-manager", c.detach, c.binaries[KubeControllerManager],
-		"--kubeconfig="+c.Kubeconfig(), "--authentication-kubeconfig="+c.Kubeconfig(), "--authorization-kubeconfig="+c.Kubeconfig(),
-		"--bind-address=127.0.0.1", fmt.Sprintf("--secure-port=%d", port),
-		"--tls-cert-file="+c.pki.path("tls.crt"), "--tls-private-key-file="+c.pki.path("tls.key"),
-		"--leader-elect=false",
-		"--controllers="+controllers,
-		"--root-ca-file="+c.pki.path("ca.crt"),
-		"--service-account-private-key-file="+c.pki.path("service-accounts.key"),
-		"--use-service-account-credentials=false",
-		"--profiling=false",
-	)
+	p, err := c.host.start(ctx, program{
+		name:   c.Name + "-controller-manager",
+		binary: c.binaries[KubeControllerManager],
+		args: []string{
+			"--kubeconfig=" + c.Kubeconfig(), "--authentication-kubeconfig=" + c.Kubeconfig(), "--authorization-kubeconfig=" + c.Kubeconfig(),
+			"--bind-address=127.0.0.1", fmt.Sprintf("--secure-port=%d", port),
+			"--tls-cert-file=" + c.pki.path("tls.crt"), "--tls-private-key-file=" + c.pki.path("tls.key"),
+			"--leader-elect=false",
+			"--controllers=" + controllers,
+			"--root-ca-file=" + c.pki.path("ca.crt"),
+			"--service-account-private-key-file=" + c.pki.path("service-accounts.key"),
+			"--profiling=false",
+		},
+		ready: answers("https://" + address(port) + "/healthz"),
+	})
 	if err != nil {
 		return err
 	}
-	client := c.httpClient()
-	err = p.awaitReady(ctx, func(ctx context.Context) error { return probe(ctx, client, "https://"+address(port)+"/healthz") })
-	if err != nil {
-		return errors.Join(err, p.stop())
-	}
 	c.processes = append(c.processes, p)
 	return nil
-}
-
-// httpClient trusts the cluster's serving certificates and presents none.
-func (c *ControlPlane) httpClient() *http.Client {
-	roots := x509.NewCertPool()
-	roots.AddCert(c.pki.serving.cert)
-	return &http.Client{
-		Timeout:   5 * time.Second,
-		Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, DisableKeepAlives: true},
-	}
 }

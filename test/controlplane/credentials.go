@@ -32,7 +32,7 @@ func (c *ControlPlane) CABundle() []byte { return append([]byte(nil), c.pki.serv
 
 // Kubeconfig returns the path of the kubeconfig of the administrator whom AdminConfig describes.
 func (c *ControlPlane) Kubeconfig() string {
-	return filepath.Join(c.dir, "kubeconfigs", c.Name+".kubeconfig")
+	return filepath.Join(c.host.dir, "kubeconfigs", c.Name+".kubeconfig")
 }
 
 // AdminConfig returns the credentials of a user in group system:masters, without a client-side rate limit. The copy is
@@ -82,14 +82,18 @@ func (c *ControlPlane) ServiceAccount(ctx context.Context, namespace, name strin
 	return cfg, nil
 }
 
-func (c *ControlPlane) adminConfig(port int) (*rest.Config, error) {
+// ensureAdmin makes the administrator's credentials once the address is known, and keeps them over a restart.
+func (c *ControlPlane) ensureAdmin() error {
+	if c.admin != nil {
+		return nil
+	}
 	pair, err := c.pki.client.client("admin", "system:masters")
 	if err != nil {
-		return nil, err
+		return fmt.Errorf("cannot issue the administrator's certificate of %q: %w", c.Name, err)
 	}
-	cfg := c.config("https://" + address(port))
-	cfg.CertData, cfg.KeyData = pair.cert, pair.key
-	return cfg, nil
+	c.admin = c.config("https://" + address(c.port))
+	c.admin.CertData, c.admin.KeyData = pair.cert, pair.key
+	return c.WriteKubeconfig(c.Kubeconfig(), c.admin, "")
 }
 
 // config describes the API server, and nobody's credentials.

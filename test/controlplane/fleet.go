@@ -38,7 +38,8 @@ type Fleet struct {
 	Hub *ControlPlane
 
 	options Options
-	ownsDir bool
+	host    host
+	ownsDir bool // the state directory is temporary
 	etcd    *etcd
 
 	mu      sync.Mutex
@@ -66,11 +67,10 @@ func Start(ctx context.Context, options Options) (_ *Fleet, err error) {
 		}
 	}()
 
-	dir := f.options.Dir
-	if f.etcd, err = startEtcd(ctx, dir, binaries[Etcd], options.Detach); err != nil {
+	if f.etcd, err = startEtcd(ctx, f.host, binaries[Etcd]); err != nil {
 		return nil, err
 	}
-	f.Hub, err = newControlPlane("hub", dir, options.Detach, options.ControllerManager, binaries, f.etcd)
+	f.Hub, err = newControlPlane("hub", f.host, binaries, f.etcd, options.ControllerManager)
 	if err != nil {
 		return nil, err
 	}
@@ -97,25 +97,23 @@ func (f *Fleet) clusterBinaries(ctx context.Context) (map[string]string, error) 
 }
 
 func (f *Fleet) prepareDir() (err error) {
+	f.host.detach = f.options.Detach
 	if f.options.Dir == "" {
 		f.ownsDir = true
-		f.options.Dir, err = os.MkdirTemp("", "sallyport-fleet-")
+		f.host.dir, err = os.MkdirTemp("", "sallyport-fleet-")
 		return err
 	}
-	if f.options.Dir, err = filepath.Abs(f.options.Dir); err != nil {
+	if f.host.dir, err = filepath.Abs(f.options.Dir); err != nil {
 		return err
 	}
-	if running, err := Running(f.options.Dir); err != nil || running > 0 {
-		return errors.Join(err, fmt.Errorf("%d processes of another fleet run in %q", running, f.options.Dir))
+	if _, err := os.Stat(filepath.Join(f.host.dir, "etcd")); err == nil {
+		return fmt.Errorf("%q holds the store of another fleet", f.host.dir)
 	}
-	if _, err := os.Stat(filepath.Join(f.options.Dir, "etcd")); err == nil {
-		return fmt.Errorf("%q holds the store of another fleet", f.options.Dir)
-	}
-	return os.MkdirAll(f.options.Dir, 0o755)
+	return os.MkdirAll(f.host.dir, 0o755)
 }
 
 // Dir returns the state directory: Options.Dir, absolute, or the temporary directory made in its place.
-func (f *Fleet) Dir() string { return f.options.Dir }
+func (f *Fleet) Dir() string { return f.host.dir }
 
 // Member returns the member of that name. It panics if there is none, since only a typing error can ask for it.
 func (f *Fleet) Member(name string) *ControlPlane {
@@ -150,7 +148,7 @@ func (f *Fleet) AddMember(ctx context.Context, name string) (*ControlPlane, erro
 }
 
 func (f *Fleet) addMember(ctx context.Context, name string, binaries map[string]string) (*ControlPlane, error) {
-	member, err := newControlPlane(name, f.options.Dir, f.options.Detach, f.options.MemberControllerManager, binaries, f.etcd)
+	member, err := newControlPlane(name, f.host, binaries, f.etcd, f.options.MemberControllerManager)
 	if err != nil {
 		return nil, err
 	}
@@ -193,21 +191,35 @@ func (f *Fleet) Stop() error {
 		errs = append(errs, f.etcd.stop())
 	}
 	if f.ownsDir {
-		errs = append(errs, os.RemoveAll(f.options.Dir))
+		errs = append(errs, os.RemoveAll(f.host.dir))
 	}
 	return errors.Join(errs...)
 }
 
-// startAgent runs a program that Stop stops. Its name must be unique among the running ones.
-func (f *Fleet) startAgent(name, binary string, args ...string) (*process, error) {
-	p, err := startProcess(f.options.Dir, name, f.options.Detach, binary, args...)
+// startAgent runs a program that Stop stops, on a free port of its own, and returns when that answers at /healthz. Its
+// name must be unique among the running ones.
+func (f *Fleet) startAgent(ctx context.Context, name, binary string, args func(port int) []string) error {
+	binaries, err := Binaries(ctx, f.options.Log, binary)
 	if err != nil {
-		return nil, fmt.Errorf("cannot start %s: %w", name, err)
+		return err
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.agents = append(f.agents, p)
-	return p, nil
+	err = onFreePort(ctx, func(port int) error {
+		p, err := f.host.start(ctx, program{
+			name: name, binary: binaries[binary], args: args(port),
+			ready: answers("https://" + address(port) + "/healthz"),
+		})
+		if err != nil {
+			return err
+		}
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.agents = append(f.agents, p)
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("cannot start %s: %w", name, err)
+	}
+	return nil
 }
 
 // stopAgent stops the agent of that name, if one runs.

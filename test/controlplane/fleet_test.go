@@ -2,7 +2,6 @@ package controlplane
 
 import (
 	"context"
-	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -100,7 +99,7 @@ func testMemberOutage(t *testing.T, f *Fleet) {
 	if err := member.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	if err := probe(t.Context(), http.DefaultClient, member.URL()); err == nil {
+	if err := answers(member.URL() + "/healthz")(t.Context()); err == nil {
 		t.Error("a stopped member answers")
 	}
 	if err := member.Start(t.Context()); err != nil {

@@ -25,13 +25,41 @@ type process struct {
 	err  error         // why it ended; read only after done
 }
 
-// startProcess runs the binary with args, its output appended to dir/logs/<name>.log and its pid to dir/pids.
+// host is where processes run: a state directory, and whether they outlive this process.
+type host struct {
+	dir    string
+	detach bool
+}
+
+// program is one to run on a host.
+type program struct {
+	name   string // see process.name
+	binary string
+	args   []string
+	ready  func(context.Context) error // nil once the program serves
+}
+
+// start runs the program and returns once it is ready. Its output is appended to logs/<name>.log and its pid to the list
+// of pids. On error it is not left running.
+func (h host) start(ctx context.Context, prog program) (*process, error) {
+	p, err := h.fork(prog)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.awaitReady(ctx, prog.ready); err != nil {
+		return nil, errors.Join(err, p.stop())
+	}
+	return p, nil
+}
+
+// fork starts the program.
 //
 // The kernel sends the parent-death signal when the thread that forked dies, not the process, and the Go runtime ends
 // threads at will. So each child is started and awaited by a goroutine that keeps one thread to itself for as long.
-func startProcess(dir, name string, detach bool, binary string, args ...string) (*process, error) {
-	p := &process{name: name, log: filepath.Join(dir, "logs", name+".log"), done: make(chan struct{})}
-	if err := os.MkdirAll(filepath.Dir(p.log), 0o755); err != nil {
+func (h host) fork(prog program) (*process, error) {
+	p := &process{name: prog.name, log: filepath.Join(h.dir, "logs", prog.name+".log"), done: make(chan struct{})}
+	temp := filepath.Join(h.dir, "tmp") // some agents litter
+	if err := errors.Join(os.MkdirAll(filepath.Dir(p.log), 0o755), os.MkdirAll(temp, 0o755)); err != nil {
 		return nil, err
 	}
 	log, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
@@ -39,10 +67,11 @@ func startProcess(dir, name string, detach bool, binary string, args ...string) 
 		return nil, err
 	}
 
-	cmd := exec.Command(binary, args...)
-	cmd.Dir = dir
+	cmd := exec.Command(prog.binary, prog.args...)
+	cmd.Dir = h.dir
+	cmd.Env = append(os.Environ(), "TMPDIR="+temp)
 	cmd.Stdout, cmd.Stderr = log, log // files, not pipes: a detached child must not depend on this process to read
-	cmd.SysProcAttr = childAttributes(detach)
+	cmd.SysProcAttr = childAttributes(h.detach)
 
 	started := make(chan error)
 	go func() {
@@ -59,7 +88,7 @@ func startProcess(dir, name string, detach bool, binary string, args ...string) 
 		return nil, err
 	}
 	p.pid = cmd.Process.Pid
-	if err := recordPID(dir, p); err != nil {
+	if err := recordPID(h.dir, p); err != nil {
 		return nil, errors.Join(err, p.stop())
 	}
 	return p, nil
