@@ -97,7 +97,7 @@ verify: ## Fail if generated files, formatting, modules or go vet are not in ord
 	@unformatted=$$(git ls-files -co --exclude-standard '*.go' | xargs -r ls -d 2>/dev/null | xargs -r gofmt -l); \
 	test -z "$$unformatted" || { echo "verify: not formatted by gofmt:"; echo "$$unformatted"; exit 1; }
 	@$(GO) mod tidy -diff
-	@for m in test/tools/*/go.mod; do $(GO) -C "$$(dirname $$m)" list tool >/dev/null; done
+	@for m in test/tools/*/go.mod; do $(GO) -C "$$(dirname $$m)" list -m all >/dev/null; done
 	@$(GO) vet ./...
 	@$(GO) vet -tags peers ./test/...
 	@echo "make verify: generated files, formatting, modules and vet are in order"

@@ -26,9 +26,10 @@ type AccessGrantSpec struct {
 	// Subjects are the users, groups and service accounts that are given the
 	// access, by the name under which the hub authenticates them.
 	// +required
-	// +listType=set
+	// +listType=atomic
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=256
+	// +kubebuilder:validation:XValidation:rule="self.all(a, self.exists_one(b, b == a))",message="must not repeat a subject"
 	Subjects []Subject `json:"subjects"`
 
 	// Clusters selects the members of the fleet. What is given is united: a
