@@ -147,7 +147,7 @@ func (c *catalog) delivered(prefix, name string, in []v1alpha1.PolicyRule) (*rol
 		return nil, &Rejection{Reason: v1alpha1.FailureInvalidRole, Message: fmt.Sprintf("%s: %d bytes of rules are more than the %d that can be delivered", what, len(raw), maxRoleSize)}
 	}
 	if name == "" {
-		name = digest(string(raw))
+		name = Digest(string(raw))
 		id = "Rules/" + name
 		if r, ok := c.roles[id]; ok {
 			return r, nil
@@ -339,9 +339,9 @@ func rejectUnderivable(e *expanded, f *fleet.Fleet, reject func(Rejection)) {
 	}
 }
 
-// digest is 20 hexadecimal digits of SHA-256: short enough for a name, long
+// Digest is 20 hexadecimal digits of SHA-256: short enough for a name, long
 // enough that nobody finds two texts with the same.
-func digest(s string) string {
+func Digest(s string) string {
 	sum := sha256.Sum256([]byte(s))
 	return hex.EncodeToString(sum[:10])
 }

@@ -22,6 +22,8 @@ type Object struct {
 	Object runtime.Object
 	// JSON is the object as it is delivered.
 	JSON []byte
+	// Grants behind the object, sorted keys; and their sources, sorted.
+	Grants, Sources []string
 }
 
 // compareObjects puts what is referred to before what refers: ClusterRoles and
@@ -48,7 +50,7 @@ func objectName(kind, name string) string {
 	if plain {
 		return namePrefix + kind + ":" + name
 	}
-	return namePrefix + kind + ":~" + digest(name)
+	return namePrefix + kind + ":~" + Digest(name)
 }
 
 // owners are the grants behind an object, in the form in which it carries them.
@@ -76,7 +78,7 @@ func ownersOf(contributors []*expanded) owners {
 }
 
 // GrantLabel is the label by which objects name the grant with that key.
-func GrantLabel(key string) string { return v1alpha1.GrantLabelPrefix + digest(key) }
+func GrantLabel(key string) string { return v1alpha1.GrantLabelPrefix + Digest(key) }
 
 // MaxGrantLabels bounds the labels on one object. An object with more grants
 // behind it carries the label MoreGrantsLabel instead of the rest.
@@ -125,7 +127,7 @@ func (o owners) meta(namespace, name string) metav1.ObjectMeta {
 }
 
 func clusterRole(name string, rules []rbacv1.PolicyRule, by owners) *Object {
-	return seal("ClusterRole", &rbacv1.ClusterRole{ObjectMeta: by.meta("", name), Rules: rules})
+	return seal(by, "ClusterRole", &rbacv1.ClusterRole{ObjectMeta: by.meta("", name), Rules: rules})
 }
 
 // roleIn is a Role in the namespace, or a ClusterRole where there is none.
@@ -133,19 +135,19 @@ func roleIn(namespace, name string, rules []rbacv1.PolicyRule, by owners) *Objec
 	if namespace == "" {
 		return clusterRole(name, rules, by)
 	}
-	return seal("Role", &rbacv1.Role{ObjectMeta: by.meta(namespace, name), Rules: rules})
+	return seal(by, "Role", &rbacv1.Role{ObjectMeta: by.meta(namespace, name), Rules: rules})
 }
 
 // bindingIn is a RoleBinding in the namespace, or a ClusterRoleBinding where
 // there is none.
 func bindingIn(namespace, name string, ref rbacv1.RoleRef, subjects []rbacv1.Subject, by owners) *Object {
 	if namespace == "" {
-		return seal("ClusterRoleBinding", &rbacv1.ClusterRoleBinding{ObjectMeta: by.meta("", name), RoleRef: ref, Subjects: subjects})
+		return seal(by, "ClusterRoleBinding", &rbacv1.ClusterRoleBinding{ObjectMeta: by.meta("", name), RoleRef: ref, Subjects: subjects})
 	}
-	return seal("RoleBinding", &rbacv1.RoleBinding{ObjectMeta: by.meta(namespace, name), RoleRef: ref, Subjects: subjects})
+	return seal(by, "RoleBinding", &rbacv1.RoleBinding{ObjectMeta: by.meta(namespace, name), RoleRef: ref, Subjects: subjects})
 }
 
-func seal(kind string, obj interface {
+func seal(by owners, kind string, obj interface {
 	runtime.Object
 	metav1.Object
 }) *Object {
@@ -155,7 +157,10 @@ func seal(kind string, obj interface {
 		// Strings, slices and maps of them: there is nothing that can fail.
 		panic(fmt.Sprintf("cannot marshal %s %q: %v", kind, obj.GetName(), err))
 	}
-	return &Object{Kind: kind, Namespace: obj.GetNamespace(), Name: obj.GetName(), Object: obj, JSON: raw}
+	return &Object{
+		Kind: kind, Namespace: obj.GetNamespace(), Name: obj.GetName(), Object: obj, JSON: raw,
+		Grants: by.keys, Sources: by.sources,
+	}
 }
 
 // stableHash is the same in every process and release: names of works depend on

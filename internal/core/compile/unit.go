@@ -127,7 +127,7 @@ func buildBinding(k unitKey, contributors []*expanded, subjects []subject.Subjec
 	}
 	name := k.role.binding
 	if k.part >= 0 {
-		name += ":" + digest(string(rune(k.part)))[:8]
+		name += ":" + Digest(string(rune(k.part)))[:8]
 	}
 	binding := bindingIn(k.what, name, k.role.ref, bound, ownersOf(contributors))
 	u.objects = []*Object{binding}
