@@ -3,6 +3,7 @@
 package fleet
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strings"
@@ -89,12 +90,7 @@ type Fleet struct {
 // It is accepted only if every inventory that knows it says so.
 func New(reported []Member) *Fleet {
 	sorted := slices.Clone(reported)
-	slices.SortStableFunc(sorted, func(a, b Member) int {
-		if c := strings.Compare(a.Name, b.Name); c != 0 {
-			return c
-		}
-		return int(rank(a.Delivery)) - int(rank(b.Delivery))
-	})
+	slices.SortStableFunc(sorted, precedence)
 	f := &Fleet{byName: make(map[string]int, len(sorted))}
 	for _, m := range sorted {
 		if m.Name == "" || m.Name == "*" {
@@ -114,6 +110,19 @@ func New(reported []Member) *Fleet {
 		}
 	}
 	return f
+}
+
+// precedence orders members by name, and those of one name by which of them
+// describes the cluster. It leaves nothing that is compiled to the order in which
+// they are reported: two kubeconfigs for one cluster must not take turns.
+func precedence(a, b Member) int {
+	return cmp.Or(
+		strings.Compare(a.Name, b.Name),
+		cmp.Compare(rank(a.Delivery), rank(b.Delivery)),
+		strings.Compare(a.Secret, b.Secret),
+		strings.Compare(a.Impersonator.String(), b.Impersonator.String()),
+		strings.Compare(labels.Set(a.Labels).String(), labels.Set(b.Labels).String()),
+	)
 }
 
 // rank puts None last: an inventory that only describes gives way to one that

@@ -147,6 +147,8 @@ func Problem(in []v1alpha1.PolicyRule) string {
 			return "a rule has both resources and nonResourceURLs"
 		case len(r.Resources) > 0 && len(r.APIGroups) == 0:
 			return "a rule has resources and no apiGroups"
+		case len(r.NonResourceURLs) > 0 && len(r.APIGroups)+len(r.ResourceNames) > 0:
+			return "a rule has nonResourceURLs with apiGroups or resourceNames"
 		case slices.Contains(r.Verbs, ""):
 			return "a rule has an empty verb"
 		}

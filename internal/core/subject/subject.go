@@ -80,6 +80,9 @@ func (s Subject) Refusal() string {
 		return s.Name + " is never granted"
 	case s.Kind == ServiceAccount && s.Namespace == "":
 		return "is a ServiceAccount without a namespace"
+	case s.Kind == ServiceAccount && strings.ContainsAny(s.Namespace+s.Name, ":/"):
+		// ns "a:b" with name "c" and ns "a" with name "b:c" are one user name.
+		return "is no proper name of a ServiceAccount"
 	case s.Kind == User && strings.HasPrefix(s.Name, serviceAccountPrefix):
 		return "is a ServiceAccount named as a User"
 	case s.Kind != ServiceAccount && strings.HasPrefix(s.Name, hubPrefix):
