@@ -165,7 +165,7 @@ func (f *Fleet) BindClusterSet(ctx context.Context, namespace, set string) error
 // StartPlacement starts OCM's placement controller on the hub, which decides for each Placement in a namespace with a
 // bound set. InstallOCM must have been called.
 func (f *Fleet) StartPlacement(ctx context.Context) error {
-	return f.startAgent(ctx, "ocm-placement", OCMPlacement, func(port int) []string {
+	return f.startAgent(ctx, "ocm-placement", OCMPlacement, "https", func(port int) []string {
 		return []string{
 			"controller", "--disable-leader-election", "--namespace=open-cluster-management-hub",
 			"--kubeconfig=" + f.Hub.Kubeconfig(), "--listen=" + address(port),

@@ -28,7 +28,7 @@ func (f *Fleet) StartWorkAgent(ctx context.Context, member string) error {
 	if err != nil {
 		return fmt.Errorf("cannot start %s: %w", name, err)
 	}
-	return f.startAgent(ctx, name, OCMWork, func(port int) []string {
+	return f.startAgent(ctx, name, OCMWork, "https", func(port int) []string {
 		return []string{
 			"agent",
 			"--spoke-cluster-name=" + member, "--agent-id=" + member,

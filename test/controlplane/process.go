@@ -113,10 +113,17 @@ func (p *process) stop() error {
 }
 
 func (p *process) signal(s syscall.Signal) {
-	select {
-	case <-p.done: // reaped: the pid may be another's by now
-	default:
+	if p.running() { // once reaped, the pid may be another's
 		_ = syscall.Kill(p.pid, s) // fails only if it ends this moment
+	}
+}
+
+func (p *process) running() bool {
+	select {
+	case <-p.done:
+		return false
+	default:
+		return true
 	}
 }
 

@@ -1,0 +1,55 @@
+package controlplane
+
+import (
+	"context"
+	"fmt"
+	"slices"
+)
+
+// startAgent runs a program that Stop stops, on a free port of its own, and returns when that answers at /healthz by
+// scheme, http or https.
+func (f *Fleet) startAgent(ctx context.Context, name, binary, scheme string, args func(port int) []string) error {
+	if f.agent(name) != nil {
+		return fmt.Errorf("cannot start %s: it runs already", name)
+	}
+	binaries, err := Binaries(ctx, f.options.Log, binary)
+	if err != nil {
+		return err
+	}
+	err = onFreePort(ctx, func(port int) error {
+		p, err := f.host.start(ctx, program{
+			name: name, binary: binaries[binary], args: args(port),
+			ready: answers(scheme + "://" + address(port) + "/healthz"),
+		})
+		if err != nil {
+			return err
+		}
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.agents = append(f.agents, p)
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("cannot start %s: %w", name, err)
+	}
+	return nil
+}
+
+// stopAgent stops the agent of that name, if one runs.
+func (f *Fleet) stopAgent(name string) error {
+	if p := f.agent(name); p != nil {
+		return p.stop()
+	}
+	return nil
+}
+
+// agent returns the running agent of that name, or nil.
+func (f *Fleet) agent(name string) *process {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	i := slices.IndexFunc(f.agents, func(p *process) bool { return p.name == name && p.running() })
+	if i < 0 {
+		return nil
+	}
+	return f.agents[i]
+}
