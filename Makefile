@@ -26,6 +26,10 @@ CRD_REF_DOCS := $(TOOLS)/crd-ref-docs
 GENERATED = $(wildcard api/*/zz_generated.deepcopy.go api/*/*/zz_generated.deepcopy.go) \
 	config/crd/bases config/rbac/role.yaml docs/reference/api.md
 
+# What the end-to-end tests run, brought before them with progress shown.
+PROGRAMS := etcd kube-apiserver kube-controller-manager ocm-work ocm-placement
+PEER_PROGRAMS := $(PROGRAMS) karmada-aggregated-apiserver karmada-controller-manager kustomize-controller
+
 # Packages with end-to-end tests against real peers, by their build tag.
 PEERS = $(sort $(dir $(shell grep -rlsE '^//go:build .*\bpeers\b' --include='*_test.go' test)))
 
@@ -49,12 +53,14 @@ image: ## Build the container image IMAGE with docker.
 
 .PHONY: test
 test: ## Run the unit, property and end-to-end tests (ARGS are passed to go test).
+	@$(GO) run ./test/prepare $(PROGRAMS)
 	@begin=$$SECONDS; $(GO) test -p 2 -timeout 40m $(ARGS) ./... \
 		&& echo "make test: passed in $$((SECONDS - begin)) s" \
 		|| { echo "make test: FAILED after $$((SECONDS - begin)) s"; exit 1; }
 
 .PHONY: test-peers
 test-peers: ## Run the end-to-end tests with real Karmada and Flux (ARGS as above).
+	@$(GO) run ./test/prepare $(PEER_PROGRAMS)
 	@begin=$$SECONDS; test -n "$(strip $(PEERS))" || { echo "make test-peers: no package has tests with the tag peers"; exit 0; }; \
 	$(GO) test -p 1 -timeout 60m -tags peers $(ARGS) $(addprefix ./,$(PEERS)) \
 		&& echo "make test-peers: passed in $$((SECONDS - begin)) s" \
@@ -90,10 +96,10 @@ generate: $(CONTROLLER_GEN) $(CRD_REF_DOCS) ## Generate deep copies, CRDs, Sally
 
 .PHONY: verify
 verify: ## Fail if generated files, formatting, modules or go vet are not in order.
-	@rm -rf bin/verify && mkdir -p bin/verify && cp -r --parents $(GENERATED) bin/verify/
-	@$(MAKE) --no-print-directory generate
-	@for f in $(GENERATED); do diff -ruN "bin/verify/$$f" "$$f" \
-		|| { echo "verify: $$f is not what \"make generate\" makes of the sources; it has just been regenerated"; exit 1; }; done
+	@before=$$(mktemp -d); trap 'rm -rf "$$before"' EXIT; cp -r --parents $(GENERATED) "$$before"; \
+	$(MAKE) --no-print-directory generate; \
+	for f in $(GENERATED); do diff -ruN "$$before/$$f" "$$f" \
+		|| { echo "verify: $$f was not what \"make generate\" makes of the sources; it has just been regenerated"; exit 1; }; done
 	@unformatted=$$(git ls-files -co --exclude-standard '*.go' | xargs -r ls -d 2>/dev/null | xargs -r gofmt -l); \
 	test -z "$$unformatted" || { echo "verify: not formatted by gofmt:"; echo "$$unformatted"; exit 1; }
 	@$(GO) mod tidy -diff
