@@ -19,6 +19,8 @@ func (f *Fleet) startAgent(ctx context.Context, name, binary, scheme string, arg
 	err = onFreePort(ctx, func(port int) error {
 		p, err := f.host.start(ctx, program{
 			name: name, binary: binaries[binary], args: args(port),
+			// For those that take no flag for it; and none is ever to find the kubeconfig of whoever runs this.
+			env:   []string{"KUBECONFIG=" + f.Hub.Kubeconfig()},
 			ready: answers(scheme + "://" + address(port) + "/healthz"),
 		})
 		if err != nil {

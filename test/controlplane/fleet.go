@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -42,10 +43,10 @@ type Fleet struct {
 	ownsDir bool // the state directory is temporary
 	etcd    *etcd
 
-	mu      sync.Mutex
-	members map[string]*ControlPlane
-	agents  []*process     // in the order of their start
-	closers []func() error // in-process servers
+	mu        sync.Mutex
+	members   map[string]*ControlPlane
+	agents    []*process   // in the order of their start
+	artifacts *http.Server // nil until one is served
 }
 
 // Start starts a hub and its members and returns when all are ready to serve. On error, nothing is left running.
@@ -168,16 +169,16 @@ func (f *Fleet) addMember(ctx context.Context, name string, binaries map[string]
 // temporary state directory. Stopping twice does nothing.
 func (f *Fleet) Stop() error {
 	f.mu.Lock()
-	agents, closers := f.agents, f.closers
-	f.agents, f.closers = nil, nil
+	agents, artifacts := f.agents, f.artifacts
+	f.agents, f.artifacts = nil, nil
 	f.mu.Unlock()
 
 	var errs []error
 	for _, agent := range slices.Backward(agents) {
 		errs = append(errs, agent.stop())
 	}
-	for _, shut := range slices.Backward(closers) {
-		errs = append(errs, shut())
+	if artifacts != nil {
+		errs = append(errs, artifacts.Close())
 	}
 	var planes errgroup.Group // each takes its second or two
 	for _, member := range f.Members() {

@@ -36,6 +36,7 @@ type program struct {
 	name   string // see process.name
 	binary string
 	args   []string
+	env    []string                    // besides this process's own, which it overrides
 	ready  func(context.Context) error // nil once the program serves
 }
 
@@ -69,7 +70,7 @@ func (h host) fork(prog program) (*process, error) {
 
 	cmd := exec.Command(prog.binary, prog.args...)
 	cmd.Dir = h.dir
-	cmd.Env = append(os.Environ(), "TMPDIR="+temp)
+	cmd.Env = append(append(os.Environ(), "TMPDIR="+temp), prog.env...)
 	cmd.Stdout, cmd.Stderr = log, log // files, not pipes: a detached child must not depend on this process to read
 	cmd.SysProcAttr = childAttributes(h.detach)
 
