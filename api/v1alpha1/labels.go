@@ -31,4 +31,20 @@ const (
 	// last changed it and that commit's author. The built-in sync sets them.
 	RevisionAnnotation = "access.sallyport.dev/revision"
 	AuthorAnnotation   = "access.sallyport.dev/author"
+
+	// SyncAnnotation names the built-in sync that applied an object, as the
+	// namespace/name of the ConfigMap that has its state.
+	SyncAnnotation = "access.sallyport.dev/sync"
+
+	// ClusterLabel on a Secret in Sallyport's own namespace names the member of the
+	// fleet that the kubeconfig in it reaches.
+	ClusterLabel = "access.sallyport.dev/cluster"
+
+	// FleetLabelPrefix begins the labels of such a Secret that are labels of the
+	// member: fleet.access.sallyport.dev/env=prod gives the member env=prod.
+	FleetLabelPrefix = "fleet.access.sallyport.dev/"
+
+	// FleetLabelsAnnotation on such a Secret gives the member further labels, for
+	// keys that have a prefix of their own: key=value, divided by commas.
+	FleetLabelsAnnotation = "fleet.access.sallyport.dev/labels"
 )
