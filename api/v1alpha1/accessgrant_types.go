@@ -3,6 +3,7 @@ package v1alpha1
 import (
 	"github.com/fluxcd/pkg/apis/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 )
 
 // AccessGrantKind is the kind of AccessGrant as it appears in YAML.
@@ -287,6 +288,13 @@ type AccessGrantStatus struct {
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=50
 	Failures []GrantFailure `json:"failures,omitempty"`
+
+	// Applied is the spec that the controller last acted on. A suspended grant
+	// holds it, whatever its spec has become since.
+	// +optional
+	// +kubebuilder:pruning:PreserveUnknownFields
+	// +kubebuilder:validation:Type=object
+	Applied *runtime.RawExtension `json:"applied,omitempty"`
 
 	meta.ReconcileRequestStatus `json:",inline"`
 }

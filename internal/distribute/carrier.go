@@ -38,6 +38,8 @@ type Carrier interface {
 	Carries(live client.Object, p Parcel) bool
 	// Standing is what live tells of the member.
 	Standing(live client.Object) Standing
+	// Owns reports whether an object with Sallyport's label is one of the carrier's.
+	Owns(client.Object) bool
 	// Empty makes an object and a list of the carrier's kind.
 	Empty() (client.Object, client.ObjectList)
 }
@@ -91,6 +93,9 @@ func LabelsOf(labels map[string]string) Labels {
 
 // Has reports whether the grant with that label is, or may be, among them.
 func (l Labels) Has(label string) bool { return l.more || l.set.Has(label) }
+
+// More reports whether there are more grants than labels.
+func (l Labels) More() bool { return l.more }
 
 // Each calls f with every label that is known.
 func (l Labels) Each(f func(label string)) {

@@ -42,6 +42,9 @@ func (Direct) Empty() (client.Object, client.ObjectList) {
 	return &corev1.ConfigMap{}, &corev1.ConfigMapList{}
 }
 
+// Owns implements Carrier.
+func (Direct) Owns(o client.Object) bool { return o.GetLabels()[DirectLabel] != "" }
+
 // Parcels implements Carrier: one per work.
 func (Direct) Parcels(cluster string, works []*compile.Work) []Parcel {
 	return parcelPerWork(cluster, works)

@@ -20,6 +20,7 @@ const (
 	// executionSpace begins the namespace from which Karmada reads the works of a
 	// cluster.
 	executionSpace = "karmada-es-"
+	karmadaPrefix  = "sallyport-"
 	// executionFinalizer makes Karmada remove the object from the member before a
 	// Work goes. Whoever creates a Work has to set it.
 	executionFinalizer = "karmada.io/execution-controller"
@@ -42,13 +43,18 @@ func (KarmadaWorks) Empty() (client.Object, client.ObjectList) {
 	return one, many
 }
 
+// Owns implements Carrier.
+func (KarmadaWorks) Owns(o client.Object) bool {
+	return strings.HasPrefix(o.GetName(), karmadaPrefix) && strings.HasPrefix(o.GetNamespace(), executionSpace)
+}
+
 // Parcels implements Carrier: one per object.
 func (KarmadaWorks) Parcels(cluster string, works []*compile.Work) []Parcel {
 	var out []Parcel
 	for _, w := range works {
 		for _, o := range w.Objects {
 			out = append(out, Parcel{
-				Cluster: cluster, Name: "sallyport-" + strings.ToLower(o.Kind) + "-" + compile.Digest(o.Kind+"/"+o.Namespace+"/"+o.Name),
+				Cluster: cluster, Name: karmadaPrefix + strings.ToLower(o.Kind) + "-" + compile.Digest(o.Kind+"/"+o.Namespace+"/"+o.Name),
 				Objects: []*compile.Object{o}, Grants: o.Grants, Sources: o.Sources, Of: o,
 			})
 		}

@@ -3,6 +3,7 @@ package distribute
 import (
 	"fmt"
 	"reflect"
+	"strings"
 
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -27,6 +28,11 @@ var _ Carrier = ManifestWorks{}
 // Empty implements Carrier.
 func (ManifestWorks) Empty() (client.Object, client.ObjectList) {
 	return &workv1.ManifestWork{}, &workv1.ManifestWorkList{}
+}
+
+// Owns implements Carrier.
+func (ManifestWorks) Owns(o client.Object) bool {
+	return strings.HasPrefix(o.GetName(), compile.WorkPrefix)
 }
 
 // Parcels implements Carrier: one per work.

@@ -40,6 +40,10 @@ func (o *Object) order() string {
 // namePrefix begins the name of every RBAC object that Sallyport makes.
 const namePrefix = "sallyport:"
 
+// HubPrefix begins the name of what stands on the hub by the hub's own right, as
+// opposed to what is delivered to members, of which the hub may be one.
+const HubPrefix = namePrefix + "hub:"
+
 // objectName is sallyport:KIND:NAME where the name is short and plain enough to
 // be read, else sallyport:KIND:~DIGEST. The tilde keeps the two apart.
 func objectName(kind, name string) string {

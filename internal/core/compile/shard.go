@@ -11,8 +11,8 @@ import (
 // grant's change rewrites little.
 const targetWork = 64 << 10
 
-// workName begins the name of every work.
-const workName = "sallyport-access"
+// WorkPrefix begins the name of every work.
+const WorkPrefix = "sallyport-access"
 
 // shard is a leaf of the trie: the units whose hashes begin with the same bits.
 type shard struct {
@@ -57,11 +57,11 @@ func divide(to []shard, units []*unit, prefix uint64, depth int) []shard {
 // their length.
 func shardName(prefix uint64, depth int) string {
 	if depth == 0 {
-		return workName
+		return WorkPrefix
 	}
 	if depth <= 16 {
 		s := strconv.FormatUint(prefix>>(64-depth), 2)
-		return workName + "-" + strings.Repeat("0", depth-len(s)) + s
+		return WorkPrefix + "-" + strings.Repeat("0", depth-len(s)) + s
 	}
-	return workName + "-x" + strconv.FormatUint(prefix, 16) + "-" + strconv.Itoa(depth)
+	return WorkPrefix + "-x" + strconv.FormatUint(prefix, 16) + "-" + strconv.Itoa(depth)
 }

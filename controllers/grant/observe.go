@@ -1,0 +1,320 @@
+package grant
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+
+	"github.com/sallyport-dev/sallyport/api/v1alpha1"
+	"github.com/sallyport-dev/sallyport/internal/core/compile"
+	"github.com/sallyport-dev/sallyport/internal/core/fleet"
+	"github.com/sallyport-dev/sallyport/internal/distribute"
+	"github.com/sallyport-dev/sallyport/internal/inventory"
+	"github.com/sallyport-dev/sallyport/internal/inventory/served"
+)
+
+// observation is what one pass sees. Objects in it come from caches and are not
+// changed.
+type observation struct {
+	now      time.Time
+	grants   []*v1alpha1.AccessGrant // sorted by key
+	sources  map[string]*v1alpha1.GrantSource
+	snapshot compile.Snapshot
+	problems []inventory.Problem
+	// hub is what stands of hub RBAC, by kind.
+	hub map[string]map[client.ObjectKey]client.Object
+	// carriers is what stands of carriers, by way of delivery.
+	carriers map[fleet.Delivery]map[client.ObjectKey]standing
+}
+
+// standing is a carrier and what it tells.
+type standing struct {
+	object client.Object
+	distribute.Standing
+}
+
+// carrierKey identifies a carrier.
+type carrierKey struct {
+	fleet.Delivery
+	client.ObjectKey
+}
+
+// observe reads everything that decides. An error leaves all as it stands.
+func (r *Reconciler) observe(ctx context.Context) (*observation, error) {
+	seen := &observation{now: r.Now(), sources: map[string]*v1alpha1.GrantSource{}}
+	var err error
+	if seen.snapshot.Fleet, seen.problems, err = r.observeFleet(ctx); err != nil {
+		return nil, err
+	}
+	if seen.snapshot.Placements, err = r.Inventory.Placements(ctx); err != nil {
+		return nil, fmt.Errorf("cannot read placements: %w", err)
+	}
+	if err := r.observeHub(ctx, seen); err != nil {
+		return nil, err
+	}
+	if err := r.observeCarriers(ctx, seen); err != nil {
+		return nil, err
+	}
+	if err := r.observeRoles(ctx, seen); err != nil {
+		return nil, err
+	}
+	if err := r.observeGrants(ctx, seen); err != nil {
+		return nil, err
+	}
+	seen.snapshot.Now = seen.now
+	return seen, nil
+}
+
+// observeFleet falls back on the fleet of the last pass: an inventory that cannot
+// be read must neither revoke anything nor keep a grant from expiring.
+func (r *Reconciler) observeFleet(ctx context.Context) (*fleet.Fleet, []inventory.Problem, error) {
+	f, problems, err := r.Inventory.Fleet(ctx)
+	switch {
+	case err == nil:
+		// A fleet that means the same stays the same pointer, which is what the
+		// compiler looks at first.
+		r.fleet = f
+		return f, problems, nil
+	case r.fleet != nil:
+		ctrl.LoggerFrom(ctx).Error(err, "Cannot read the fleet; going on with the last one")
+		return r.fleet, []inventory.Problem{{Source: "fleet", Message: err.Error()}}, nil
+	default:
+		return nil, nil, fmt.Errorf("cannot read the fleet: %w", err)
+	}
+}
+
+func (r *Reconciler) observeRoles(ctx context.Context, seen *observation) error {
+	var list v1alpha1.AccessRoleList
+	if err := r.Client.List(ctx, &list, client.UnsafeDisableDeepCopy); err != nil {
+		return fmt.Errorf("cannot list AccessRoles: %w", err)
+	}
+	seen.snapshot.Roles = make(map[string]*v1alpha1.AccessRoleSpec, len(list.Items))
+	for i := range list.Items {
+		if role := &list.Items[i]; role.DeletionTimestamp.IsZero() {
+			seen.snapshot.Roles[role.Name] = r.specs.role(role)
+		}
+	}
+	return nil
+}
+
+func (r *Reconciler) observeGrants(ctx context.Context, seen *observation) error {
+	var list v1alpha1.AccessGrantList
+	if err := r.Client.List(ctx, &list, client.UnsafeDisableDeepCopy); err != nil {
+		return fmt.Errorf("cannot list AccessGrants: %w", err)
+	}
+	shown := make(map[client.ObjectKey]client.Object, len(list.Items))
+	for i := range list.Items {
+		shown[client.ObjectKeyFromObject(&list.Items[i])] = &list.Items[i]
+	}
+	r.recent.over(v1alpha1.AccessGrantKind, shown, seen.now)
+	for _, o := range shown {
+		seen.grants = append(seen.grants, o.(*v1alpha1.AccessGrant))
+	}
+	slices.SortFunc(seen.grants, func(a, b *v1alpha1.AccessGrant) int { return strings.Compare(keyOf(a), keyOf(b)) })
+	if err := r.adopt(ctx, seen); err != nil {
+		return err
+	}
+
+	var standsOn map[string][]string
+	for _, g := range seen.grants {
+		// Without the finalizer a grant could vanish and leave behind what it gave.
+		if !g.DeletionTimestamp.IsZero() || !controllerutil.ContainsFinalizer(g, v1alpha1.AccessGrantFinalizer) {
+			continue
+		}
+		source := r.sourceOf(ctx, g)
+		seen.sources[keyOf(g)] = source
+		in := compile.Grant{Namespace: g.Namespace, Name: g.Name, Spec: r.specs.grant(g), Source: sourceString(source)}
+		if g.Spec.Suspend {
+			if standsOn == nil {
+				standsOn = seen.standsOn()
+			}
+			in.Held, in.HeldOn = true, standsOn[compile.GrantLabel(in.Key())]
+			if in.Spec = r.specs.held(g); in.Spec == nil {
+				continue // it was suspended before it ever stood
+			}
+		}
+		seen.snapshot.Grants = append(seen.snapshot.Grants, in)
+	}
+	return nil
+}
+
+func keyOf(g *v1alpha1.AccessGrant) string { return g.Namespace + "/" + g.Name }
+
+// standsOn lists, by grant label, the clusters for which a carrier names it.
+func (seen *observation) standsOn() map[string][]string {
+	out := map[string][]string{}
+	for _, carriers := range seen.carriers {
+		for _, s := range carriers {
+			if !s.Deleting {
+				s.Grants.Each(func(label string) { out[label] = append(out[label], s.Cluster) })
+			}
+		}
+	}
+	for label := range out {
+		slices.Sort(out[label])
+		out[label] = slices.Compact(out[label])
+	}
+	return out
+}
+
+func (r *Reconciler) observeHub(ctx context.Context, seen *observation) error {
+	seen.hub = map[string]map[client.ObjectKey]client.Object{}
+	for kind, objects := range map[string]client.ObjectList{
+		"ClusterRole": &rbacv1.ClusterRoleList{}, "ClusterRoleBinding": &rbacv1.ClusterRoleBindingList{},
+	} {
+		shown, err := list(ctx, r.Client, objects)
+		if err != nil {
+			return err
+		}
+		for key := range shown {
+			if !strings.HasPrefix(key.Name, compile.HubPrefix) {
+				delete(shown, key)
+			}
+		}
+		r.recent.over(kind, shown, seen.now)
+		seen.hub[kind] = shown
+	}
+	return nil
+}
+
+func (r *Reconciler) observeCarriers(ctx context.Context, seen *observation) error {
+	seen.carriers = map[fleet.Delivery]map[client.ObjectKey]standing{}
+	for delivery, carrier := range r.Carriers {
+		reader, err := r.readerOf(carrier)
+		if err != nil {
+			return err
+		}
+		if reader == nil {
+			continue
+		}
+		_, objects := carrier.Empty()
+		shown, err := list(ctx, reader, objects)
+		if err != nil {
+			return err
+		}
+		r.recent.over(delivery.String(), shown, seen.now)
+		known := make(map[client.ObjectKey]standing, len(shown))
+		for key, o := range shown {
+			if carrier.Owns(o) {
+				known[key] = r.standingOf(carrierKey{delivery, key}, carrier, o)
+			}
+		}
+		seen.carriers[delivery] = known
+	}
+	return nil
+}
+
+// readerOf a carrier's kind; none where the hub has no such kind.
+func (r *Reconciler) readerOf(c distribute.Carrier) (client.Reader, error) {
+	one, _ := c.Empty()
+	gvk, err := r.Client.GroupVersionKindFor(one)
+	if err != nil {
+		return nil, fmt.Errorf("cannot tell the kind of a carrier: %w", err)
+	}
+	if gvk.Group == "" { // ConfigMaps are always there
+		return r.Client, nil
+	}
+	switch status := r.Kinds.Status(gvk.GroupKind()); {
+	case status.State == served.Absent:
+		return nil, nil
+	case !status.State.Readable():
+		return nil, fmt.Errorf("cannot tell what stands: %s: %w: %s", gvk.GroupKind(), served.ErrUnknown, status.Message)
+	}
+	return r.Kinds, nil
+}
+
+// list objects with Sallyport's label.
+func list(ctx context.Context, from client.Reader, into client.ObjectList) (map[client.ObjectKey]client.Object, error) {
+	err := from.List(ctx, into, client.MatchingLabels{v1alpha1.ManagedByLabel: v1alpha1.ManagedByValue}, client.UnsafeDisableDeepCopy)
+	if err != nil {
+		return nil, fmt.Errorf("cannot list what stands: %w", err)
+	}
+	out := make(map[client.ObjectKey]client.Object, meta.LenList(into))
+	err = meta.EachListItem(into, func(o runtime.Object) error {
+		object := o.(client.Object)
+		out[client.ObjectKeyFromObject(object)] = object
+		return nil
+	})
+	return out, err
+}
+
+// specs keeps one address for a spec as long as it means the same, since a status
+// that changes brings a new copy of it and the compiler compares addresses.
+type specs struct {
+	grants map[types.UID]versioned[v1alpha1.AccessGrantSpec]
+	roles  map[types.UID]versioned[v1alpha1.AccessRoleSpec]
+	kept   map[types.UID]keptSpec
+}
+
+type versioned[T any] struct {
+	generation int64
+	spec       *T
+}
+
+type keptSpec struct {
+	raw  string
+	spec *v1alpha1.AccessGrantSpec
+}
+
+func (s *specs) grant(g *v1alpha1.AccessGrant) *v1alpha1.AccessGrantSpec {
+	if s.grants == nil {
+		s.grants = map[types.UID]versioned[v1alpha1.AccessGrantSpec]{}
+	}
+	if v, ok := s.grants[g.UID]; ok && v.generation == g.Generation {
+		return v.spec
+	}
+	s.grants[g.UID] = versioned[v1alpha1.AccessGrantSpec]{g.Generation, &g.Spec}
+	return &g.Spec
+}
+
+func (s *specs) role(a *v1alpha1.AccessRole) *v1alpha1.AccessRoleSpec {
+	if s.roles == nil {
+		s.roles = map[types.UID]versioned[v1alpha1.AccessRoleSpec]{}
+	}
+	if v, ok := s.roles[a.UID]; ok && v.generation == a.Generation {
+		return v.spec
+	}
+	s.roles[a.UID] = versioned[v1alpha1.AccessRoleSpec]{a.Generation, &a.Spec}
+	return &a.Spec
+}
+
+// held is the spec that was applied last; nil where none was.
+func (s *specs) held(g *v1alpha1.AccessGrant) *v1alpha1.AccessGrantSpec {
+	if g.Status.Applied == nil {
+		return nil
+	}
+	if s.kept == nil {
+		s.kept = map[types.UID]keptSpec{}
+	}
+	raw := string(g.Status.Applied.Raw)
+	if k, ok := s.kept[g.UID]; ok && k.raw == raw {
+		return k.spec
+	}
+	var spec v1alpha1.AccessGrantSpec
+	if json.Unmarshal([]byte(raw), &spec) != nil {
+		return nil
+	}
+	s.kept[g.UID] = keptSpec{raw, &spec}
+	return &spec
+}
+
+// forget what is no more.
+func (s *specs) forget(alive map[types.UID]bool) {
+	for uid := range s.grants {
+		if !alive[uid] {
+			delete(s.grants, uid)
+			delete(s.kept, uid)
+		}
+	}
+}

@@ -1,0 +1,95 @@
+package grant
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/record"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/sallyport-dev/sallyport/internal/core/compile"
+	"github.com/sallyport-dev/sallyport/internal/core/fleet"
+	"github.com/sallyport-dev/sallyport/internal/distribute"
+	"github.com/sallyport-dev/sallyport/internal/inventory"
+	"github.com/sallyport-dev/sallyport/internal/inventory/served"
+)
+
+// Inventory tells what the fleet is. Where it is in doubt it returns an error:
+// an empty fleet would revoke everything.
+type Inventory interface {
+	Fleet(ctx context.Context) (*fleet.Fleet, []inventory.Problem, error)
+	Placements(ctx context.Context) (map[types.NamespacedName][]string, error)
+}
+
+// Kinds reads the kinds that a hub need not have.
+type Kinds interface {
+	client.Reader
+	Status(gk schema.GroupKind) served.Status
+}
+
+// Reconciler of all grants. Its fields are set before SetupWithManager and not
+// changed afterwards.
+type Reconciler struct {
+	// Client reads from a cache, and writes.
+	Client client.Client
+	// Live reads past every cache.
+	Live client.Reader
+	// Kinds holds the works, where there are any, that have Sallyport's label.
+	Kinds     Kinds
+	Inventory Inventory
+	// Carriers by way of delivery.
+	Carriers map[fleet.Delivery]distribute.Carrier
+	Events   record.EventRecorder
+	// Now is the clock.
+	Now func() time.Time
+	// Writers is how many writes may be under way at once; 8 if zero.
+	Writers int
+	// Grace is how long members may take to confirm a revocation before it is
+	// called residual access; 30 s if zero.
+	Grace time.Duration
+
+	mu        sync.Mutex
+	compiler  compile.Compiler
+	specs     specs
+	recent    recent
+	carried   map[carrierKey]carried
+	versions  map[carrierKey]versions
+	standings map[carrierKey]standing
+	fleet     *fleet.Fleet
+}
+
+// everything is the one request.
+var everything = reconcile.Request{NamespacedName: types.NamespacedName{Name: "fleet"}}
+
+// Reconcile brings hub, members and statuses to what the grants say.
+func (r *Reconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+
+	seen, err := r.observe(ctx)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	plan := r.decide(seen)
+	done := r.commit(ctx, seen, plan)
+	return r.report(ctx, seen, plan, done)
+}
+
+func (r *Reconciler) writers() int {
+	if r.Writers > 0 {
+		return r.Writers
+	}
+	return 8
+}
+
+func (r *Reconciler) grace() time.Duration {
+	if r.Grace > 0 {
+		return r.Grace
+	}
+	return 30 * time.Second
+}

@@ -1,0 +1,192 @@
+package grant
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"reflect"
+	"sync"
+	"time"
+
+	"github.com/fluxcd/pkg/runtime/conditions"
+	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+
+	"github.com/sallyport-dev/sallyport/api/v1alpha1"
+	"github.com/sallyport-dev/sallyport/internal/core/compile"
+)
+
+// report patches every status that changed, once, and lets go of the grants of
+// which nothing is left. It says when to come back.
+func (r *Reconciler) report(ctx context.Context, seen *observation, p plan, done *outcome) (ctrl.Result, error) {
+	stands := indexStandings(seen)
+	errs := done.errs
+	var mu sync.Mutex
+	var group errgroup.Group
+	group.SetLimit(r.writers())
+	revoking := false
+	alive := make(map[types.UID]bool, len(seen.grants))
+	for _, g := range seen.grants {
+		alive[g.UID] = true
+		label := compile.GrantLabel(keyOf(g))
+		result, _ := p.output.Result(keyOf(g))
+		deleting := !g.DeletionTimestamp.IsZero()
+		far := measure(result, label, stands.of(label), seen.snapshot.Fleet, done)
+		far.deleting = deleting
+		far.hub = (deleting || len(result.Clusters) == 0) && stands.onHub(label)
+		revoking = revoking || len(far.lingering) > 0
+		group.Go(func() error {
+			if err := r.reportOne(ctx, seen, g, &far, &mu); err != nil {
+				mu.Lock()
+				defer mu.Unlock()
+				errs = append(errs, err)
+			}
+			return nil
+		})
+	}
+	_ = group.Wait() // the errors are in errs
+	r.specs.forget(alive)
+	return r.next(seen, p, revoking, errs)
+}
+
+func (r *Reconciler) reportOne(ctx context.Context, seen *observation, g *v1alpha1.AccessGrant, far *progress, mu *sync.Mutex) error {
+	if far.deleting && far.gone() {
+		return r.release(ctx, seen, g, mu)
+	}
+	now := g.DeepCopy()
+	if !now.Spec.Suspend || far.deleting {
+		now.Status.ObservedGeneration = g.Generation
+		if err := setApplied(now); err != nil {
+			return err
+		}
+	}
+	if source, ok := seen.sources[keyOf(g)]; ok {
+		now.Status.Source = source
+	}
+	if v, ok := requested(g); ok {
+		now.Status.LastHandledReconcileAt = v
+	}
+	far.write(now, seen.now, r.grace())
+	if reflect.DeepEqual(g.Status, now.Status) {
+		return nil
+	}
+	if err := r.Client.Status().Patch(ctx, now, client.MergeFrom(g), fieldOwner); err != nil {
+		if apierrors.IsNotFound(err) {
+			return nil
+		}
+		return fmt.Errorf("cannot patch the status of grant %q: %w", keyOf(g), err)
+	}
+	mu.Lock()
+	r.recent.note(objectKey{v1alpha1.AccessGrantKind, client.ObjectKeyFromObject(g)}, g, now, seen.now)
+	mu.Unlock()
+	r.announce(g, now)
+	return nil
+}
+
+// setApplied records the spec that was acted on, for the day it is suspended.
+func setApplied(g *v1alpha1.AccessGrant) error {
+	spec := g.Spec.DeepCopy()
+	spec.Suspend = false
+	raw, err := json.Marshal(spec)
+	if err != nil {
+		return fmt.Errorf("cannot record the spec of grant %q: %w", keyOf(g), err)
+	}
+	if a := g.Status.Applied; a != nil {
+		var was v1alpha1.AccessGrantSpec
+		if json.Unmarshal(a.Raw, &was) == nil && reflect.DeepEqual(&was, spec) {
+			return nil // in other words, which an API server may choose
+		}
+	}
+	g.Status.Applied = &runtime.RawExtension{Raw: raw}
+	return nil
+}
+
+// release a grant of which nothing is left.
+func (r *Reconciler) release(ctx context.Context, seen *observation, g *v1alpha1.AccessGrant, mu *sync.Mutex) error {
+	if !controllerutil.ContainsFinalizer(g, v1alpha1.AccessGrantFinalizer) {
+		return nil
+	}
+	free := g.DeepCopy()
+	controllerutil.RemoveFinalizer(free, v1alpha1.AccessGrantFinalizer)
+	err := r.Client.Patch(ctx, free, client.MergeFromWithOptions(g, client.MergeFromWithOptimisticLock{}), fieldOwner)
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil
+	case err != nil:
+		return fmt.Errorf("cannot release grant %q: %w", keyOf(g), err)
+	}
+	mu.Lock()
+	var left client.Object
+	if len(free.Finalizers) > 0 {
+		left = free
+	}
+	r.recent.note(objectKey{v1alpha1.AccessGrantKind, client.ObjectKeyFromObject(g)}, g, left, seen.now)
+	mu.Unlock()
+	r.Events.Event(g, corev1.EventTypeNormal, v1alpha1.ReasonRevoked, "revoked on the hub and on every cluster")
+	return nil
+}
+
+// announce what changed, and only that.
+func (r *Reconciler) announce(before, after *v1alpha1.AccessGrant) {
+	for _, t := range []string{v1alpha1.ConditionActive, v1alpha1.ConditionReady} {
+		was, is := conditions.Get(before, t), conditions.Get(after, t)
+		if was != nil && was.Status == is.Status && was.Reason == is.Reason {
+			continue
+		}
+		if t == v1alpha1.ConditionActive && is.Reason == v1alpha1.ReasonActive {
+			continue // Ready says it better
+		}
+		if t == v1alpha1.ConditionReady && is.Reason == conditions.GetReason(after, v1alpha1.ConditionActive) {
+			continue // Active has said it
+		}
+		kind := corev1.EventTypeNormal
+		switch is.Reason {
+		case v1alpha1.ReasonApplyFailed, v1alpha1.ReasonRejected, v1alpha1.ReasonNoClusters, v1alpha1.ReasonResidualAccess:
+			kind = corev1.EventTypeWarning
+		}
+		message := is.Message
+		if s := after.Status.Source; s != nil && s.Revision != "" {
+			message += " (" + s.Revision + ")"
+		}
+		r.Events.Event(after, kind, is.Reason, message)
+	}
+}
+
+// next is when time alone changes something, or soon if something went wrong.
+func (r *Reconciler) next(seen *observation, p plan, revoking bool, errs []error) (ctrl.Result, error) {
+	var hard []error
+	behind := false
+	for _, err := range errs {
+		if conflict(err) {
+			behind = true
+		} else {
+			hard = append(hard, err)
+		}
+	}
+	if len(hard) > 0 {
+		return ctrl.Result{}, errors.Join(hard[:min(len(hard), 5)]...)
+	}
+	var after time.Duration
+	sooner := func(d time.Duration) {
+		if d = max(d, time.Millisecond); after == 0 || d < after {
+			after = d
+		}
+	}
+	if behind {
+		sooner(100 * time.Millisecond)
+	}
+	if revoking {
+		sooner(r.grace() + time.Second)
+	}
+	if !p.output.Next.IsZero() {
+		sooner(p.output.Next.Sub(seen.now))
+	}
+	return ctrl.Result{RequeueAfter: after}, nil
+}
