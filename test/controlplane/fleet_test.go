@@ -110,39 +110,6 @@ func testMemberOutage(t *testing.T, f *Fleet) {
 	}
 }
 
-// Nothing survives Stop, and what is detached survives all else and can be found again.
-func TestStop(t *testing.T) {
-	if testing.Short() {
-		t.Skip("starts control planes")
-	}
-	for name, detach := range map[string]bool{"Attached": false, "Detached": true} {
-		t.Run(name, func(t *testing.T) {
-			dir := t.TempDir()
-			f, err := Start(t.Context(), Options{Dir: dir, Detach: detach, Log: os.Stderr})
-			if err != nil {
-				t.Fatal(err)
-			}
-			if n, err := Running(dir); err != nil || n != 2 {
-				t.Errorf("while it runs: got %d processes, %v, want 2", n, err)
-			}
-			if _, err := Start(t.Context(), Options{Dir: dir}); err == nil {
-				t.Error("a second fleet in the same directory: got no error")
-			}
-			began, stop := time.Now(), f.Stop
-			if detach {
-				stop = func() error { return StopDetached(dir) }
-			}
-			if err := stop(); err != nil {
-				t.Error(err)
-			}
-			t.Logf("stopped in %s", time.Since(began).Round(time.Millisecond))
-			if n, err := Running(dir); err != nil || n != 0 {
-				t.Errorf("after it was stopped: got %d processes, %v, want none", n, err)
-			}
-		})
-	}
-}
-
 func TestStartFailsWithTheLog(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts control planes")

@@ -22,7 +22,7 @@ type process struct {
 	pid  int
 	log  string        // path of the log file
 	done chan struct{} // closed once the child was reaped
-	err  error         // why it ended; read only after done
+	end  string        // how it ended, such as "exit status 1"; read only after done
 }
 
 // host is where processes run: a state directory, and whether they outlive this process.
@@ -81,7 +81,8 @@ func (h host) fork(prog program) (*process, error) {
 		err := cmd.Start()
 		started <- err
 		if err == nil {
-			p.err = cmd.Wait()
+			_ = cmd.Wait() // says no more than the state
+			p.end = cmd.ProcessState.String()
 			close(p.done)
 		}
 	}()
@@ -139,7 +140,7 @@ func (p *process) awaitReady(ctx context.Context, ready func(context.Context) er
 		}
 		select {
 		case <-p.done:
-			return fmt.Errorf("exited early (%v): %s", p.err, tail(p.log, 15))
+			return fmt.Errorf("exited early (%s): %s", p.end, tail(p.log, 15))
 		case <-ctx.Done():
 			return fmt.Errorf("not ready: %w: %w: %s", ctx.Err(), err, tail(p.log, 15))
 		case <-tick.C:
