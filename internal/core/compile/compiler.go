@@ -53,8 +53,9 @@ type workState struct {
 	work  *Work
 }
 
-// Grants compiles a snapshot. It keeps references to the specs in it and relies
-// on their not being changed: a changed grant comes with another spec.
+// Grants compiles a snapshot. It keeps references to the specs in it, of grants
+// and of roles, and relies on their not being changed: what is changed comes with
+// another spec. Maps and lists of the snapshot may be used again.
 func (c *Compiler) Grants(s Snapshot) Output {
 	c.follow(&s)
 	reached := c.update(&s)
@@ -105,7 +106,7 @@ func (c *Compiler) update(s *Snapshot) reach {
 		for i, old := range c.order {
 			if now := c.renew(old, &s.Grants[i], s); now != old {
 				c.replace(old, now, r)
-				c.order[i] = now
+				c.order[i], c.grants[now.key] = now, now
 				at, _ := slices.BinarySearchFunc(c.results, now.key, func(r Result, k string) int { return strings.Compare(r.Grant, k) })
 				c.results[at] = now.result
 			}
@@ -162,7 +163,9 @@ func (c *Compiler) renew(old *compiled, g *Grant, s *Snapshot) *compiled {
 	if old != nil && old.stands(g, decided, s.Now) {
 		return old
 	}
-	return &compiled{grant: *g, decided: decided, expanded: expand(g, c.catalog, s)}
+	now := &compiled{grant: *g, decided: slices.Clone(decided), expanded: expand(g, c.catalog, s)}
+	now.grant.HeldOn = slices.Clone(g.HeldOn)
+	return now
 }
 
 // replace a grant that may not have been there by another.
@@ -306,11 +309,11 @@ func (c *Compiler) compileMember(i int, memo passMemo) {
 		var last *role
 		for _, g := range e.gives { // sorted by role
 			if g.role != last && !g.role.opaque() {
-				k := unitKey{g.role, roleUnit, -1}
+				k := unitKey{role: g.role, what: roleUnit}
 				asked[k] = append(asked[k], e)
 			}
 			last = g.role
-			k := unitKey{g.role, g.namespace, -1}
+			k := unitKey{role: g.role, what: g.namespace}
 			asked[k] = append(asked[k], e)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -31,9 +32,10 @@ type role struct {
 	// rules that are delivered with the role; nil for a role that exists on the
 	// member, whose rules only the member knows.
 	rules []rbacv1.PolicyRule
-	// size of the rules as JSON, in bytes.
-	size int
-	hash uint64
+	// onBehalf is the size, as JSON, of the rules once more as an impersonator
+	// needs them.
+	onBehalf int
+	hash     uint64
 }
 
 func (r *role) opaque() bool { return r.rules == nil }
@@ -45,8 +47,18 @@ func (r *role) hubVerbs() rules.Verbs {
 	return rules.HubVerbs(r.rules)
 }
 
-// maxRoleSize keeps a role well below what fits into one work.
-const maxRoleSize = 256 << 10
+// maxRoleSize keeps a role, and the binding of a group together with what an
+// impersonator needs on its behalf, below what fits into one work.
+const maxRoleSize = 192 << 10
+
+// marshal rules. Strings and slices of them always marshal.
+func marshal(in []rbacv1.PolicyRule) []byte {
+	raw, err := json.Marshal(in)
+	if err != nil {
+		panic(fmt.Sprintf("cannot marshal rules: %v", err))
+	}
+	return raw
+}
 
 // give is a role in a scope.
 type give struct {
@@ -82,7 +94,7 @@ type catalog struct {
 }
 
 func newCatalog(specs map[string]*v1alpha1.AccessRoleSpec) *catalog {
-	return &catalog{specs: specs, roles: map[string]*role{}}
+	return &catalog{specs: maps.Clone(specs), roles: map[string]*role{}}
 }
 
 // resolve the role of an entry, or say why it cannot be used.
@@ -96,7 +108,7 @@ func (c *catalog) resolve(e *v1alpha1.AccessEntry) (*role, *Rejection) {
 		if !ok {
 			return nil, &Rejection{Reason: v1alpha1.FailureUnknownRole, Message: fmt.Sprintf("there is no AccessRole %q", ref.Name)}
 		}
-		return c.delivered("role", ref.Name, spec.Rules)
+		return c.delivered("accessrole", ref.Name, spec.Rules)
 	case v1alpha1.ClusterRoleRef, v1alpha1.RoleRef:
 		return c.existing(string(ref.Kind), ref.Name), nil
 	default:
@@ -139,15 +151,12 @@ func (c *catalog) delivered(prefix, name string, in []v1alpha1.PolicyRule) (*rol
 		return nil, &Rejection{Reason: v1alpha1.FailureInvalidRole, Message: what + ": " + p}
 	}
 	canonical := rules.Of(in)
-	raw, err := json.Marshal(canonical)
-	if err != nil { // strings and slices always marshal
-		return nil, &Rejection{Reason: v1alpha1.FailureInvalidRole, Message: what + ": " + err.Error()}
-	}
-	if len(raw) > maxRoleSize {
-		return nil, &Rejection{Reason: v1alpha1.FailureInvalidRole, Message: fmt.Sprintf("%s: %d bytes of rules are more than the %d that can be delivered", what, len(raw), maxRoleSize)}
+	raw, onBehalf := marshal(canonical), marshal(rules.OnBehalf(canonical))
+	if size := max(len(raw), len(onBehalf)); size > maxRoleSize {
+		return nil, &Rejection{Reason: v1alpha1.FailureInvalidRole, Message: fmt.Sprintf("%s: %d bytes of rules are more than the %d that can be delivered", what, size, maxRoleSize)}
 	}
 	if name == "" {
-		name = Digest(string(raw))
+		name = longDigest(string(raw))
 		id = "Rules/" + name
 		if r, ok := c.roles[id]; ok {
 			return r, nil
@@ -156,11 +165,11 @@ func (c *catalog) delivered(prefix, name string, in []v1alpha1.PolicyRule) (*rol
 	full := objectName(prefix, name)
 	r := &role{
 		id:      id,
-		ref:     rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: full},
-		binding: full,
-		rules:   canonical,
-		size:    len(raw),
-		hash:    stableHash(id),
+		ref:      rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: full},
+		binding:  full,
+		rules:    canonical,
+		onBehalf: len(onBehalf),
+		hash:     stableHash(id),
 	}
 	c.roles[id] = r
 	return r, nil
@@ -339,9 +348,14 @@ func rejectUnderivable(e *expanded, f *fleet.Fleet, reject func(Rejection)) {
 	}
 }
 
-// Digest is 20 hexadecimal digits of SHA-256: short enough for a name, long
-// enough that nobody finds two texts with the same.
-func Digest(s string) string {
+// Digest is 20 hexadecimal digits of SHA-256: short enough for a label, and long
+// enough that no two texts have the same by chance.
+func Digest(s string) string { return longDigest(s)[:20] }
+
+// longDigest is 40 hexadecimal digits of SHA-256: long enough that nobody can make
+// two texts with the same. Where one text may not stand for another, 20 are too
+// few: whoever writes both needs only some 2^40 attempts.
+func longDigest(s string) string {
 	sum := sha256.Sum256([]byte(s))
-	return hex.EncodeToString(sum[:10])
+	return hex.EncodeToString(sum[:20])
 }

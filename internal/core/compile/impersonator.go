@@ -20,7 +20,12 @@ type impersonation struct {
 	serviceAccount map[string]map[string]bool // names by namespace
 	members        map[string]bool            // groups whose members are let in
 	onBehalf       map[string][]*role         // by scope, "" for cluster-wide
+	behind         map[string][]*expanded     // the grants that need it, by scope
 }
+
+// maxImpersonatorLabels bounds the labels on each object of an impersonator, since
+// a shard may have many of these, each with the grants of many bindings.
+const maxImpersonatorLabels = 128
 
 // impersonator adds the objects that a shard needs for its impersonator. They are
 // named after the shard, since several may serve one service account.
@@ -30,7 +35,7 @@ func impersonator(m *fleet.Member, s shard, to []*Object) []*Object {
 	}
 	need := impersonation{
 		users: map[string]bool{}, groups: map[string]bool{}, members: map[string]bool{},
-		serviceAccount: map[string]map[string]bool{}, onBehalf: map[string][]*role{},
+		serviceAccount: map[string]map[string]bool{}, onBehalf: map[string][]*role{}, behind: map[string][]*expanded{},
 	}
 	for _, u := range s.units {
 		need.add(u)
@@ -39,10 +44,11 @@ func impersonator(m *fleet.Member, s shard, to []*Object) []*Object {
 	if len(scopes) == 0 {
 		return to
 	}
-	by := ownersOf(contributorsOf(s.units))
 	who := []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: m.Impersonator.Namespace, Name: m.Impersonator.Name}}
 	name := namePrefix + "impersonator:" + s.name
 	for _, ns := range slices.Sorted(maps.Keys(scopes)) {
+		by := ownersOf(sortedByKey(need.behind[ns]))
+		by.maxLabels = maxImpersonatorLabels
 		role := roleIn(ns, name, scopes[ns], by)
 		ref := rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: role.Kind, Name: name}
 		to = append(to, role, bindingIn(ns, name, ref, who, by))
@@ -51,29 +57,48 @@ func impersonator(m *fleet.Member, s shard, to []*Object) []*Object {
 }
 
 func (n *impersonation) add(u *unit) {
-	for _, s := range u.subjects {
-		switch s.Kind {
-		case subject.User:
-			n.users[s.Name] = true
-		case subject.Group:
-			n.groups[s.Name] = true
-			// A role whose rules the hub does not know lets in only those whom a
-			// grant names.
-			if !u.role.opaque() {
-				n.members[s.Name] = true
-				n.allow(u.what, u.role)
-			}
-		case subject.ServiceAccount:
-			names := n.serviceAccount[s.Namespace]
-			if names == nil {
-				names = map[string]bool{}
-				n.serviceAccount[s.Namespace] = names
-			}
-			names[s.Name] = true
-			for _, g := range s.ImpliedGroups() {
-				n.groups[g] = true
+	for _, e := range u.contributors {
+		for _, s := range e.subjects {
+			if u.part == "" || has(u.subjects, s) {
+				n.addSubject(u, e, s)
 			}
 		}
+	}
+}
+
+// addSubject is what e needs so that s, which u binds, can be impersonated.
+func (n *impersonation) addSubject(u *unit, e *expanded, s subject.Subject) {
+	n.because("", e)
+	switch s.Kind {
+	case subject.User:
+		n.users[s.Name] = true
+	case subject.Group:
+		n.groups[s.Name] = true
+		// A role whose rules the hub does not know lets in only those whom a
+		// grant names.
+		if !u.role.opaque() {
+			n.members[s.Name] = true
+			n.allow(u.what, u.role)
+			n.because(u.what, e)
+		}
+	case subject.ServiceAccount:
+		names := n.serviceAccount[s.Namespace]
+		if names == nil {
+			names = map[string]bool{}
+			n.serviceAccount[s.Namespace] = names
+		}
+		names[s.Name] = true
+		n.because(s.Namespace, e)
+		for _, g := range s.ImpliedGroups() {
+			n.groups[g] = true
+		}
+	}
+}
+
+// because of whom the impersonator needs something in the scope.
+func (n *impersonation) because(scope string, e *expanded) {
+	if list := n.behind[scope]; len(list) == 0 || list[len(list)-1] != e {
+		n.behind[scope] = append(list, e)
 	}
 }
 
@@ -119,6 +144,11 @@ func contributorsOf(units []*unit) []*expanded {
 	for _, u := range units {
 		out = append(out, u.contributors...)
 	}
-	slices.SortFunc(out, func(a, b *expanded) int { return compareKeys(a, b) })
+	return sortedByKey(out)
+}
+
+// sortedByKey sorts in place.
+func sortedByKey(out []*expanded) []*expanded {
+	slices.SortFunc(out, compareKeys)
 	return slices.Compact(out)
 }

@@ -1,6 +1,7 @@
 package compile
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
@@ -54,12 +55,14 @@ func objectName(kind, name string) string {
 	if plain {
 		return namePrefix + kind + ":" + name
 	}
-	return namePrefix + kind + ":~" + Digest(name)
+	return namePrefix + kind + ":~" + longDigest(name)
 }
 
 // owners are the grants behind an object, in the form in which it carries them.
 type owners struct {
-	keys, namespaces, sources []string
+	keys, sources []string
+	// maxLabels, if not 0, is another bound than MaxGrantLabels.
+	maxLabels int
 }
 
 func ownersOf(contributors []*expanded) owners {
@@ -71,7 +74,6 @@ func ownersOf(contributors []*expanded) owners {
 			continue
 		}
 		o.keys = append(o.keys, e.key)
-		o.namespaces = append(o.namespaces, e.namespace)
 		if e.source != "" {
 			o.sources = append(o.sources, e.source)
 		}
@@ -91,10 +93,14 @@ const MaxGrantLabels = 512
 // MetaFor are the labels and annotations on what stands for the grants: keys are
 // namespace/name, sorted; sources likewise.
 func MetaFor(keys, sources []string) (labels, annotations map[string]string) {
+	return metaFor(keys, sources, MaxGrantLabels)
+}
+
+func metaFor(keys, sources []string, maxLabels int) (labels, annotations map[string]string) {
 	labels = make(map[string]string, len(keys)+2)
 	labels[v1alpha1.ManagedByLabel] = v1alpha1.ManagedByValue
 	for i, k := range keys {
-		if i == MaxGrantLabels {
+		if i == maxLabels {
 			labels[v1alpha1.MoreGrantsLabel] = "true"
 			break
 		}
@@ -108,12 +114,15 @@ func MetaFor(keys, sources []string) (labels, annotations map[string]string) {
 	return labels, annotations
 }
 
+// maxAnnotation bounds what bounded returns, as JSON.
+const maxAnnotation = 4096
+
 // bounded joins with commas, up to a length that suits an annotation.
 func bounded(items []string) string {
-	const limit = 4096
 	var b strings.Builder
+	size := 0
 	for i, s := range items {
-		if b.Len()+len(s) > limit {
+		if size += quotedLen(s) + 1; size > maxAnnotation {
 			b.WriteString(",…")
 			break
 		}
@@ -125,8 +134,31 @@ func bounded(items []string) string {
 	return b.String()
 }
 
+// weight bounds the bytes of the labels and annotations as JSON.
+func (o owners) weight(maxLabels int) int {
+	size := 256
+	for i, k := range o.keys {
+		if i == maxLabels {
+			break
+		}
+		namespace := strings.IndexByte(k, '/')
+		size += len(v1alpha1.GrantLabelPrefix) + 32 + namespace
+	}
+	for _, list := range [][]string{o.keys, o.sources} {
+		annotation := 0
+		for _, s := range list {
+			if annotation += quotedLen(s) + 1; annotation >= maxAnnotation {
+				annotation = maxAnnotation
+				break
+			}
+		}
+		size += annotation
+	}
+	return size
+}
+
 func (o owners) meta(namespace, name string) metav1.ObjectMeta {
-	labels, annotations := MetaFor(o.keys, o.sources)
+	labels, annotations := metaFor(o.keys, o.sources, cmp.Or(o.maxLabels, MaxGrantLabels))
 	return metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: labels, Annotations: annotations}
 }
 

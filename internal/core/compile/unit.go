@@ -2,9 +2,9 @@ package compile
 
 import (
 	"cmp"
-	"math/bits"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	rbacv1 "k8s.io/api/rbac/v1"
 
@@ -35,8 +35,9 @@ type unitKey struct {
 	// what is the namespace of a binding, "" for a cluster-wide one, and roleUnit
 	// for the role itself.
 	what string
-	// part tells apart the pieces of a binding with very many subjects; -1 else.
-	part int
+	// part tells apart the pieces of a binding with very many subjects: the first
+	// bits of the hashes of its subjects; empty for a binding in one piece.
+	part string
 }
 
 // roleUnit cannot be a namespace.
@@ -47,7 +48,7 @@ func compareUnits(a, b *unit) int {
 		cmp.Compare(a.hash, b.hash),
 		strings.Compare(a.role.id, b.role.id),
 		strings.Compare(a.what, b.what),
-		cmp.Compare(a.part, b.part),
+		strings.Compare(a.part, b.part),
 	)
 }
 
@@ -55,17 +56,20 @@ func (k unitKey) place() uint64 {
 	place := k.role.hash >> 32 << 32
 	switch {
 	case k.what == roleUnit: // first among the units of the role
-	case k.part >= 0:
-		place |= stableHash(k.what+"\x00"+string(rune(k.part))) >> 32
+	case k.part != "":
+		place |= stableHash(k.what+"\x00"+k.part) >> 32
 	default:
 		place |= stableHash(k.what) >> 32
 	}
 	return place
 }
 
-// maxSubjects per binding. Beyond it a binding is cut into parts by a hash of the
-// subjects, so that even a binding to thousands stays within the size of a work.
-const maxSubjects = 512
+// A binding with more subjects, or to more bytes of them, is cut into parts, so
+// that even a binding to thousands stays within the size of a work.
+const (
+	maxSubjects      = 512
+	maxSubjectWeight = 96 << 10
+)
 
 // buildUnits makes what one role needs in one place, for members that are
 // reached by the paths: mostly one unit, more for a binding to very many.
@@ -74,65 +78,115 @@ func buildUnits(k unitKey, contributors []*expanded, by subject.Path) []*unit {
 		role := clusterRole(k.role.ref.Name, k.role.rules, ownersOf(contributors))
 		return []*unit{{unitKey: k, contributors: contributors, objects: []*Object{role}, weight: len(role.JSON), hash: k.place()}}
 	}
-	if all := subjectsOf(contributors); len(all) <= maxSubjects {
-		return []*unit{buildBinding(k, contributors, all, by)}
-	}
-	return buildParts(k, contributors, by)
+	return buildParts(nil, k, contributors, subjectsOf(contributors), by)
 }
 
-func buildParts(k unitKey, contributors []*expanded, by subject.Path) []*unit {
-	all := subjectsOf(contributors)
-	// Twice the room that an even spread needs, so that parts seldom overflow;
-	// the number of parts depends on the magnitude only, and so seldom changes.
-	n := 1 << bits.Len(uint(2*len(all)/maxSubjects))
-	parts := make([][]subject.Subject, n)
-	for _, s := range all {
-		p := int(stableHash(s.String()) % uint64(n))
-		parts[p] = append(parts[p], s)
+// buildParts halves a binding along the bits of the hashes of its subjects until
+// each part is light enough. Like the works, a part depends on what is in it and
+// little else, and nobody can choose names that end up in one part.
+func buildParts(to []*unit, k unitKey, contributors []*expanded, subjects []subject.Subject, by subject.Path) []*unit {
+	owners := ownersOf(contributors)
+	weight := weigh(subjects, owners, by)
+	if len(subjects) <= maxSubjects && weight <= maxSubjectWeight || len(subjects) == 1 || len(k.part) == 64 {
+		return append(to, buildBinding(k, contributors, subjects, owners, weight, by))
 	}
-	var units []*unit
-	for p, subjects := range parts {
-		if len(subjects) == 0 {
-			continue
-		}
-		var behind []*expanded
-		for _, e := range contributors {
-			if slices.ContainsFunc(e.subjects, func(s subject.Subject) bool {
-				_, ok := slices.BinarySearchFunc(subjects, s, subject.Compare)
-				return ok
-			}) {
-				behind = append(behind, e)
-			}
-		}
-		k.part = p
-		units = append(units, buildBinding(k, behind, subjects, by))
-	}
-	return units
-}
-
-func buildBinding(k unitKey, contributors []*expanded, subjects []subject.Subject, by subject.Path) *unit {
-	u := &unit{unitKey: k, contributors: contributors, subjects: subjects, hash: k.place()}
-	var bound []rbacv1.Subject
-	groups := false
+	var halves [2][]subject.Subject
 	for _, s := range subjects {
-		bound = s.OnMember(bound, by)
-		u.weight += 5*len(s.Name) + 64
+		bit := stableHash(s.String()) >> (63 - len(k.part)) & 1
+		halves[bit] = append(halves[bit], s)
+	}
+	for bit, half := range halves {
+		if len(half) > 0 {
+			part := k
+			part.part += string(rune('0' + bit))
+			to = buildParts(to, part, naming(contributors, half), half, by)
+		}
+	}
+	return to
+}
+
+// naming are the contributors that name any of the subjects, which are sorted.
+func naming(contributors []*expanded, subjects []subject.Subject) []*expanded {
+	var out []*expanded
+	for _, e := range contributors {
+		if slices.ContainsFunc(e.subjects, func(s subject.Subject) bool { return has(subjects, s) }) {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+func has(subjects []subject.Subject, s subject.Subject) bool {
+	_, ok := slices.BinarySearchFunc(subjects, s, subject.Compare)
+	return ok
+}
+
+func buildBinding(k unitKey, contributors []*expanded, subjects []subject.Subject, by owners, weight int, path subject.Path) *unit {
+	u := &unit{unitKey: k, contributors: contributors, subjects: subjects, hash: k.place(), weight: weight}
+	var bound []rbacv1.Subject
+	for _, s := range subjects {
+		bound = s.OnMember(bound, path)
+	}
+	name := k.role.binding
+	if k.part != "" {
+		name += "~" + k.part // no name of a role has the tilde in it
+	}
+	binding := bindingIn(k.what, name, k.role.ref, bound, by)
+	u.objects = []*Object{binding}
+	u.weight += len(binding.JSON)
+	if path.Has(subject.Karmada) {
+		u.weight += k.role.onBehalf
+	}
+	return u
+}
+
+// pairWeight bounds the bytes of a role and a binding of an impersonator without
+// labels, annotations and names of others.
+const pairWeight = 1536
+
+// weigh bounds the bytes that subjects add to a work: their names in the binding
+// and, where Karmada's impersonator needs rights, what it needs because of them
+// and whose labels these objects carry.
+func weigh(subjects []subject.Subject, by owners, path subject.Path) int {
+	karmada := path.Has(subject.Karmada)
+	pair := 0
+	if karmada {
+		pair = pairWeight + 2*by.weight(maxImpersonatorLabels)
+	}
+	weight := pair // what is cluster-wide
+	groups, namespace := false, ""
+	for _, s := range subjects { // sorted by namespace
+		name := quotedLen(s.Name)
+		weight += 3*name + 80
 		if s.Kind == subject.ServiceAccount {
-			u.weight += 1 << 10 // a Role and a RoleBinding in its namespace
+			weight += 3*len(s.Namespace) + 120
+			if s.Namespace != namespace {
+				weight += pair + 2*len(s.Namespace)
+				namespace = s.Namespace
+			}
 		}
 		groups = groups || s.Kind == subject.Group
 	}
-	if groups {
-		u.weight += 2<<10 + 2*k.role.size // the rules once more, on behalf
+	if groups && karmada {
+		weight += pair + 1<<10 // in the namespace of the binding, and for Everyone
 	}
-	name := k.role.binding
-	if k.part >= 0 {
-		name += ":" + Digest(string(rune(k.part)))[:8]
+	return weight
+}
+
+// quotedLen is the length of a string in JSON, without the quotes.
+func quotedLen(s string) int {
+	n := 0
+	for _, r := range s {
+		switch {
+		case r < ' ', r == '<', r == '>', r == '&', r == utf8.RuneError, r == '\u2028', r == '\u2029', r == 0x7f:
+			n += 6
+		case r == '"', r == '\\':
+			n += 2
+		default:
+			n += utf8.RuneLen(r)
+		}
 	}
-	binding := bindingIn(k.what, name, k.role.ref, bound, ownersOf(contributors))
-	u.objects = []*Object{binding}
-	u.weight += len(binding.JSON)
-	return u
+	return n
 }
 
 // subjectsOf the contributors, sorted, each once.
