@@ -53,7 +53,7 @@ func runKustomize(files *reader, folder string) (found []placed, err error) {
 			found, err = nil, fmt.Errorf("%s: kustomize panicked", folder)
 		}
 	}()
-	built, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(o.fs, "/"+folder)
+	built, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(o.fs, path.Join("/", folder))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %s", folder, printable(err.Error(), 1024))
 	}
@@ -136,7 +136,7 @@ func (o overlay) addKustomization(folder string, root bool) error {
 	if data, err = json.Marshal(k); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
-	return o.fs.WriteFile("/"+path.Join(folder, konfig.DefaultKustomizationFileName()), data)
+	return o.fs.WriteFile(path.Join("/", folder, konfig.DefaultKustomizationFileName()), data)
 }
 
 func parseKustomization(name string, data []byte) (types.Kustomization, error) {
@@ -271,7 +271,7 @@ func (o overlay) addFile(name string) error {
 	if err := checkYAML(name, data); err != nil {
 		return err
 	}
-	return o.fs.WriteFile("/"+name, data)
+	return o.fs.WriteFile(path.Join("/", name), data)
 }
 
 // checkYAML finds errors where they are, which kustomize does not, and aliases

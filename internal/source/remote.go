@@ -104,8 +104,8 @@ func fetch[T any](ctx context.Context, r *Remote, f func(context.Context, creden
 	}
 	done := make(chan result, 1)
 	go func() {
-		defer func() { <-r.busy }()
 		value, err := f(ctx, creds)
+		<-r.busy
 		done <- result{value, err}
 	}()
 	var got result

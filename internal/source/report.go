@@ -111,9 +111,9 @@ func cut(s string, limit int) string {
 	if len(s) <= limit {
 		return s
 	}
-	s = s[:limit-len("…")]
-	for !utf8.ValidString(s) && len(s) > 0 {
-		s = s[:len(s)-1]
+	end := limit - len("…")
+	for end > 0 && !utf8.RuneStart(s[end]) {
+		end--
 	}
-	return s + "…"
+	return s[:end] + "…"
 }

@@ -124,7 +124,7 @@ func openDir(name string, t *object.Tree) (fs.File, error) {
 		if !fs.ValidPath(entry.Name) || entry.Name == "." || strings.Contains(entry.Name, "/") {
 			return nil, fmt.Errorf("tree entry %q has no valid name", entry.Name)
 		}
-		d.entries = append(d.entries, fs.FileInfoToDirEntry(fileInfo{name: entry.Name, mode: modeOf(entry.Mode)}))
+		d.entries = append(d.entries, dirEntry{fileInfo{name: entry.Name, mode: modeOf(entry.Mode)}, t})
 	}
 	slices.SortFunc(d.entries, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
 	return d, nil
@@ -165,6 +165,27 @@ type blob struct {
 
 // Size is that of the file: both embedded types have one.
 func (b *blob) Size() int64 { return b.fileInfo.Size() }
+
+// dirEntry asks for the size of a file only when it is wanted.
+type dirEntry struct {
+	fileInfo
+	parent *object.Tree
+}
+
+func (e dirEntry) Type() fs.FileMode { return e.mode.Type() }
+
+func (e dirEntry) Info() (fs.FileInfo, error) {
+	info := e.fileInfo
+	if info.mode.IsRegular() {
+		var err error
+		if info.size, err = e.parent.Size(info.name); err != nil {
+			return nil, err
+		}
+	}
+	return info, nil
+}
+
+func (e dirEntry) String() string { return fs.FormatDirEntry(e) }
 
 type dir struct {
 	fileInfo

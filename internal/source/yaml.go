@@ -128,8 +128,11 @@ func decodeFile(file string, data []byte) ([]placed, error) {
 		doc := document{line: 1, text: data}
 		var value any
 		strict, err := kjson.UnmarshalStrict(data, &value)
-		if err := errors.Join(append(strict, err)...); err != nil {
+		if err != nil {
 			return nil, fmt.Errorf("%s:%d: %w", file, jsonLine(data, err), err)
+		}
+		if len(strict) > 0 {
+			return nil, fmt.Errorf("%s: %w", doc.at(file), errors.Join(strict...))
 		}
 		content, err := doc.object(file, data)
 		if err != nil || content == nil {
