@@ -75,7 +75,7 @@ func (c *Clients) For(ctx context.Context, member, secret string) (client.Client
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if k, ok := c.kept[secret]; ok && k.uid == s.UID && k.resourceVersion == s.ResourceVersion && s.ResourceVersion != "" {
+	if k, ok := c.kept[secret]; ok && s.UID != "" && k.uid == s.UID && k.resourceVersion == s.ResourceVersion {
 		return k.client, nil
 	}
 	c.evictLocked(secret)
