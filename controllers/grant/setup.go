@@ -6,6 +6,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/util/workqueue"
@@ -34,6 +36,17 @@ func CarrierKinds() []served.Kind {
 	return []served.Kind{
 		{GVK: ManifestWorkKind, Resource: "manifestworks", Namespaced: true, Object: &workv1.ManifestWork{}, Labels: ours},
 		{GVK: distribute.KarmadaWorkKind, Resource: "works", Namespaced: true, Labels: ours},
+	}
+}
+
+// SourceKinds are the optional kinds that apply grants. They are not read from a
+// cache: it matters only whether there are any.
+func SourceKinds() []served.Kind {
+	never := fields.OneTermEqualSelector("metadata.name", "none.invalid")
+	return []served.Kind{
+		{GVK: KustomizationKind, Resource: "kustomizations", Namespaced: true, Object: &metav1.PartialObjectMetadata{}, Fields: never},
+		{GVK: HelmReleaseKind, Resource: "helmreleases", Namespaced: true, Object: &metav1.PartialObjectMetadata{}, Fields: never},
+		{GVK: ApplicationKind, Resource: "applications", Namespaced: true, Object: &metav1.PartialObjectMetadata{}, Fields: never},
 	}
 }
 

@@ -1,0 +1,213 @@
+// Package controllers puts Sallyport's controllers together: one manager with all
+// that runs on a hub.
+package controllers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	fluxevents "github.com/fluxcd/pkg/runtime/events"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	workv1 "open-cluster-management.io/api/work/v1"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	ctrlconfig "sigs.k8s.io/controller-runtime/pkg/config"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"github.com/sallyport-dev/sallyport/api/v1alpha1"
+	"github.com/sallyport-dev/sallyport/controllers/direct"
+	"github.com/sallyport-dev/sallyport/controllers/grant"
+	"github.com/sallyport-dev/sallyport/internal/core/fleet"
+	"github.com/sallyport-dev/sallyport/internal/distribute"
+	"github.com/sallyport-dev/sallyport/internal/inventory"
+	"github.com/sallyport-dev/sallyport/internal/inventory/served"
+	"github.com/sallyport-dev/sallyport/internal/source"
+	"github.com/sallyport-dev/sallyport/internal/transport"
+)
+
+// Options of the controllers.
+type Options struct {
+	// Namespace is Sallyport's own: kubeconfig Secrets, orders, leases and the
+	// state of the sync are there and nowhere else.
+	Namespace string
+	// MetricsAddr and ProbeAddr are addresses to listen on; "0" for none.
+	MetricsAddr, ProbeAddr string
+	// LeaderElect has one of several replicas work at a time.
+	LeaderElect bool
+	// Executor is the service account on members with whose rights OCM's work
+	// agent applies; empty for the agent's own.
+	Executor types.NamespacedName
+	// EventsAddr is where Flux's notification-controller takes events; empty for
+	// Kubernetes events only.
+	EventsAddr string
+	// Writers is how many writes to the hub may be under way at once.
+	Writers int
+	// Resync is how often members with a kubeconfig are looked at.
+	Resync time.Duration
+	// Grace is how long members may take to confirm a revocation before it is
+	// called residual access.
+	Grace time.Duration
+	// Git is the built-in sync; nil for none.
+	Git *source.Options
+
+	// WrapClient, where set, stands between the controllers and the hub. It is for
+	// tests, which count writes and cut them off.
+	WrapClient func(client.WithWatch) client.WithWatch
+	// Unnamed lets several managers live in one process. It is for tests.
+	Unnamed bool
+}
+
+// Scheme knows every type that the controllers read or write.
+func Scheme() (*runtime.Scheme, error) {
+	s := runtime.NewScheme()
+	return s, errors.Join(clientgoscheme.AddToScheme(s), v1alpha1.AddToScheme(s), workv1.Install(s), inventory.AddToScheme(s))
+}
+
+// NewManager makes a manager that runs everything against the hub. It starts
+// nothing.
+func NewManager(config *rest.Config, o Options) (ctrl.Manager, error) {
+	scheme, err := Scheme()
+	if err != nil {
+		return nil, fmt.Errorf("cannot register types: %w", err)
+	}
+	ours := cache.ByObject{Label: labels.SelectorFromSet(labels.Set{v1alpha1.ManagedByLabel: v1alpha1.ManagedByValue})}
+	inNamespace := ours
+	inNamespace.Namespaces = map[string]cache.Config{o.Namespace: {}}
+	mgr, err := ctrl.NewManager(config, ctrl.Options{
+		Scheme: scheme,
+		Cache: cache.Options{
+			DefaultTransform: cache.TransformStripManagedFields(),
+			// Of what everybody has, only Sallyport's own is held.
+			ByObject: map[client.Object]cache.ByObject{
+				&rbacv1.ClusterRole{}: ours, &rbacv1.ClusterRoleBinding{}: ours, &corev1.ConfigMap{}: inNamespace,
+			},
+		},
+		NewClient: func(config *rest.Config, co client.Options) (client.Client, error) {
+			c, err := client.NewWithWatch(config, co)
+			if err == nil && o.WrapClient != nil {
+				c = o.WrapClient(c)
+			}
+			return c, err
+		},
+		Metrics:                       metricsserver.Options{BindAddress: o.MetricsAddr},
+		HealthProbeBindAddress:        o.ProbeAddr,
+		LeaderElection:                o.LeaderElect,
+		LeaderElectionID:              "sallyport-controller",
+		LeaderElectionNamespace:       o.Namespace,
+		LeaderElectionReleaseOnCancel: true,
+		Controller:                    ctrlconfig.Controller{SkipNameValidation: &o.Unnamed},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("cannot set up the controllers: %w", err)
+	}
+	if err := setup(mgr, o); err != nil {
+		return nil, fmt.Errorf("cannot set up the controllers: %w", err)
+	}
+	return mgr, nil
+}
+
+func setup(mgr ctrl.Manager, o Options) error {
+	kinds, err := served.New(mgr.GetConfig(), served.Options{Scheme: mgr.GetScheme()})
+	if err != nil {
+		return err
+	}
+	inventoryOptions := inventory.Options{Namespace: o.Namespace}
+	if err := kinds.Add(append(append(inventory.Kinds(inventoryOptions), grant.CarrierKinds()...), grant.SourceKinds()...)...); err != nil {
+		return err
+	}
+	if err := mgr.Add(kinds); err != nil {
+		return err
+	}
+	recorder, err := fluxevents.NewRecorder(mgr, mgr.GetLogger(), o.EventsAddr, "sallyport")
+	if err != nil {
+		return err
+	}
+	fleetInventory := inventory.New(kinds, inventoryOptions)
+	grants := &grant.Reconciler{
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Kinds: kinds, Inventory: fleetInventory,
+		Carriers: map[fleet.Delivery]distribute.Carrier{
+			fleet.ManifestWork: distribute.ManifestWorks{Executor: o.Executor},
+			fleet.KarmadaWork:  distribute.KarmadaWorks{},
+			fleet.Direct:       distribute.Direct{Namespace: o.Namespace},
+		},
+		Events: recorder, Now: time.Now, Writers: o.Writers, Grace: o.Grace,
+	}
+	if err := grants.SetupWithManager(mgr, kinds, inventoryOptions); err != nil {
+		return err
+	}
+	agent := &direct.Reconciler{
+		Client: mgr.GetClient(), Namespace: o.Namespace, Resync: o.Resync,
+		Members: members{fleetInventory, transport.NewClients(kinds, o.Namespace)},
+	}
+	if err := agent.SetupWithManager(mgr); err != nil {
+		return err
+	}
+	if o.Git != nil {
+		if err := setupGit(mgr, o); err != nil {
+			return err
+		}
+	}
+	if err := mgr.AddHealthzCheck("ping", healthz.Ping); err != nil {
+		return err
+	}
+	return mgr.AddReadyzCheck("caches", func(r *http.Request) error {
+		ctx, cancel := context.WithTimeout(r.Context(), time.Second)
+		defer cancel()
+		if !mgr.GetCache().WaitForCacheSync(ctx) {
+			return errors.New("the caches are not filled yet")
+		}
+		return nil
+	})
+}
+
+// setupGit adds the built-in sync. It reads past the cache, since it has to see
+// its own writes.
+func setupGit(mgr ctrl.Manager, o Options) error {
+	live, err := client.NewWithWatch(mgr.GetConfig(), client.Options{Scheme: mgr.GetScheme(), Mapper: mgr.GetRESTMapper()})
+	if err != nil {
+		return err
+	}
+	if o.WrapClient != nil {
+		live = o.WrapClient(live)
+	}
+	config := source.Config{Options: *o.Git, Client: live, Events: mgr.GetEventRecorder("sallyport-sync")}
+	if !o.Unnamed {
+		config.Metrics = metrics.Registry
+	}
+	syncer, err := source.New(config)
+	if err != nil {
+		return err
+	}
+	return mgr.Add(syncer)
+}
+
+// members finds the kubeconfig of a member by the fleet.
+type members struct {
+	inventory *inventory.Inventory
+	clients   *transport.Clients
+}
+
+// Client implements direct.Members.
+func (m members) Client(ctx context.Context, cluster string) (client.Client, error) {
+	f, _, err := m.inventory.Fleet(ctx)
+	if err != nil {
+		return nil, err
+	}
+	member, ok := f.Get(cluster)
+	if !ok || member.Secret == "" {
+		return nil, fmt.Errorf("cluster %q has no kubeconfig Secret that can be used", cluster)
+	}
+	return m.clients.For(ctx, cluster, member.Secret)
+}
