@@ -55,6 +55,8 @@ func (k *Kinds) hold(ctx context.Context, kind Kind, gvk schema.GroupVersionKind
 	mapper := apimeta.NewDefaultRESTMapper(nil)
 	resource := gvk.GroupVersion().WithResource(kind.Resource)
 	mapper.AddSpecific(gvk, resource, resource, scope)
+	// A cache of some namespaces asks for the scope of the list.
+	mapper.AddSpecific(gvk.GroupVersion().WithKind(gvk.Kind+"List"), resource, resource, scope)
 	var err error
 	h.cache, err = cache.New(k.config, cache.Options{
 		HTTPClient: k.http, Scheme: k.scheme, Mapper: mapper,
