@@ -164,7 +164,7 @@ func (c *catalog) delivered(prefix, name string, in []v1alpha1.PolicyRule) (*rol
 	}
 	full := objectName(prefix, name)
 	r := &role{
-		id:      id,
+		id:       id,
 		ref:      rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: full},
 		binding:  full,
 		rules:    canonical,

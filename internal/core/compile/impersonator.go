@@ -57,6 +57,9 @@ func impersonator(m *fleet.Member, s shard, to []*Object) []*Object {
 }
 
 func (n *impersonation) add(u *unit) {
+	if u.what == roleUnit {
+		return // who is bound to it may be in another work
+	}
 	for _, e := range u.contributors {
 		for _, s := range e.subjects {
 			if u.part == "" || has(u.subjects, s) {

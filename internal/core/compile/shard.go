@@ -38,8 +38,11 @@ func divide(to []shard, units []*unit, prefix uint64, depth int) []shard {
 	for _, u := range units {
 		weight += u.weight
 	}
-	if weight <= targetWork || depth == 64 || units[0].hash == units[len(units)-1].hash {
+	if weight <= targetWork || len(units) == 1 {
 		return append(to, shard{name: shardName(prefix, depth), units: units})
+	}
+	if depth == 64 {
+		return fill(to, units, prefix)
 	}
 	bit := uint64(1) << (63 - depth)
 	at, _ := slices.BinarySearchFunc(units, prefix|bit, func(u *unit, p uint64) int {
@@ -50,6 +53,20 @@ func divide(to []shard, units []*unit, prefix uint64, depth int) []shard {
 	})
 	to = divide(to, units[:at], prefix, depth+1)
 	return divide(to, units[at:], prefix|bit, depth+1)
+}
+
+// fill divides units that have one hash, in their order. Chance does not make two
+// of them, but whoever chooses names of namespaces can.
+func fill(to []shard, units []*unit, prefix uint64) []shard {
+	for n := 0; len(units) > 0; n++ {
+		weight, end := units[0].weight, 1
+		for end < len(units) && weight+units[end].weight <= targetWork {
+			weight, end = weight+units[end].weight, end+1
+		}
+		to = append(to, shard{name: shardName(prefix, 64) + "-" + strconv.Itoa(n), units: units[:end:end]})
+		units = units[end:]
+	}
+	return to
 }
 
 // shardName spells the prefix in bits: sallyport-access for the whole trie,

@@ -86,8 +86,8 @@ func buildUnits(k unitKey, contributors []*expanded, by subject.Path) []*unit {
 // little else, and nobody can choose names that end up in one part.
 func buildParts(to []*unit, k unitKey, contributors []*expanded, subjects []subject.Subject, by subject.Path) []*unit {
 	owners := ownersOf(contributors)
-	weight := weigh(subjects, owners, by)
-	if len(subjects) <= maxSubjects && weight <= maxSubjectWeight || len(subjects) == 1 || len(k.part) == 64 {
+	weight := weigh(k.role, subjects, owners, by)
+	if len(subjects) <= maxSubjects && weight <= maxSubjectWeight+k.role.onBehalf || len(subjects) == 1 || len(k.part) == 64 {
 		return append(to, buildBinding(k, contributors, subjects, owners, weight, by))
 	}
 	var halves [2][]subject.Subject
@@ -134,9 +134,6 @@ func buildBinding(k unitKey, contributors []*expanded, subjects []subject.Subjec
 	binding := bindingIn(k.what, name, k.role.ref, bound, by)
 	u.objects = []*Object{binding}
 	u.weight += len(binding.JSON)
-	if path.Has(subject.Karmada) {
-		u.weight += k.role.onBehalf
-	}
 	return u
 }
 
@@ -144,10 +141,10 @@ func buildBinding(k unitKey, contributors []*expanded, subjects []subject.Subjec
 // labels, annotations and names of others.
 const pairWeight = 1536
 
-// weigh bounds the bytes that subjects add to a work: their names in the binding
-// and, where Karmada's impersonator needs rights, what it needs because of them
-// and whose labels these objects carry.
-func weigh(subjects []subject.Subject, by owners, path subject.Path) int {
+// weigh bounds the bytes that subjects of a binding to the role add to a work:
+// their names and, where Karmada's impersonator needs rights, what it needs
+// because of them, with the labels on it.
+func weigh(r *role, subjects []subject.Subject, by owners, path subject.Path) int {
 	karmada := path.Has(subject.Karmada)
 	pair := 0
 	if karmada {
@@ -168,7 +165,8 @@ func weigh(subjects []subject.Subject, by owners, path subject.Path) int {
 		groups = groups || s.Kind == subject.Group
 	}
 	if groups && karmada {
-		weight += pair + 1<<10 // in the namespace of the binding, and for Everyone
+		// In the scope of the binding, and what everyone may do.
+		weight += pair + r.onBehalf + 1<<10
 	}
 	return weight
 }
