@@ -136,7 +136,7 @@ func bounded(items []string) string {
 
 // weight bounds the bytes of the labels and annotations as JSON.
 func (o owners) weight(maxLabels int) int {
-	size := 256
+	size := 192
 	for i, k := range o.keys {
 		if i == maxLabels {
 			break

@@ -34,11 +34,11 @@ func divide(to []shard, units []*unit, prefix uint64, depth int) []shard {
 	if len(units) == 0 {
 		return to
 	}
-	weight := 0
+	weight, base := 0, 0
 	for _, u := range units {
-		weight += u.weight
+		weight, base = weight+u.weight, max(base, u.base)
 	}
-	if weight <= targetWork || len(units) == 1 {
+	if weight+base <= targetWork || len(units) == 1 {
 		return append(to, shard{name: shardName(prefix, depth), units: units})
 	}
 	if depth == 64 {
@@ -60,7 +60,7 @@ func divide(to []shard, units []*unit, prefix uint64, depth int) []shard {
 func fill(to []shard, units []*unit, prefix uint64) []shard {
 	for n := 0; len(units) > 0; n++ {
 		weight, end := units[0].weight, 1
-		for end < len(units) && weight+units[end].weight <= targetWork {
+		for end < len(units) && weight+units[end].weight+units[end].base <= targetWork {
 			weight, end = weight+units[end].weight, end+1
 		}
 		to = append(to, shard{name: shardName(prefix, 64) + "-" + strconv.Itoa(n), units: units[:end:end]})

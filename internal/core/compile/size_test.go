@@ -256,10 +256,11 @@ func TestWeightsAreBounds(t *testing.T) {
 		c.Grants(s)
 		for i := range c.members {
 			for _, w := range c.members[i].works {
-				weight := 0
+				weight, base := 0, 0
 				for _, u := range w.units {
-					weight += u.weight
+					weight, base = weight+u.weight, max(base, u.base)
 				}
+				weight += base
 				if size := sizeOf(w.work); size > weight {
 					t.Errorf("world %d, %s, %s: %d bytes, more than the %d of its units", n, s.Fleet.Members()[i].Name, w.work.Name, size, weight)
 				}

@@ -24,6 +24,8 @@ type unit struct {
 	// weight bounds from above the bytes that the unit adds to a work, the
 	// impersonation rights that it entails included.
 	weight int
+	// base bounds what a work with such units has once, however many there are.
+	base int
 	// hash places the unit in the trie: the upper half by role, so that a role
 	// and its bindings stay together, the lower by scope.
 	hash uint64
@@ -131,6 +133,9 @@ func buildBinding(k unitKey, contributors []*expanded, subjects []subject.Subjec
 	if k.part != "" {
 		name += "~" + k.part // no name of a role has the tilde in it
 	}
+	if path.Has(subject.Karmada) {
+		u.base = pairWeight + everyoneWeight
+	}
 	binding := bindingIn(k.what, name, k.role.ref, bound, by)
 	u.objects = []*Object{binding}
 	u.weight += len(binding.JSON)
@@ -138,35 +143,37 @@ func buildBinding(k unitKey, contributors []*expanded, subjects []subject.Subjec
 }
 
 // pairWeight bounds the bytes of a role and a binding of an impersonator without
-// labels, annotations and names of others.
-const pairWeight = 1536
+// labels, annotations and rules, everyoneWeight those of the rules that an
+// impersonator has for everyone.
+const (
+	pairWeight     = 1 << 10
+	everyoneWeight = 1 << 10
+)
 
 // weigh bounds the bytes that subjects of a binding to the role add to a work:
 // their names and, where Karmada's impersonator needs rights, what it needs
 // because of them, with the labels on it.
 func weigh(r *role, subjects []subject.Subject, by owners, path subject.Path) int {
 	karmada := path.Has(subject.Karmada)
-	pair := 0
+	labels := 0
 	if karmada {
-		pair = pairWeight + 2*by.weight(maxImpersonatorLabels)
+		labels = 2 * by.weight(maxImpersonatorLabels)
 	}
-	weight := pair // what is cluster-wide
+	weight := labels // on what is cluster-wide
 	groups, namespace := false, ""
 	for _, s := range subjects { // sorted by namespace
-		name := quotedLen(s.Name)
-		weight += 3*name + 80
+		weight += 3*quotedLen(s.Name) + 80
 		if s.Kind == subject.ServiceAccount {
 			weight += 3*len(s.Namespace) + 120
-			if s.Namespace != namespace {
-				weight += pair + 2*len(s.Namespace)
+			if karmada && s.Namespace != namespace {
+				weight += pairWeight + labels + 2*len(s.Namespace)
 				namespace = s.Namespace
 			}
 		}
 		groups = groups || s.Kind == subject.Group
 	}
-	if groups && karmada {
-		// In the scope of the binding, and what everyone may do.
-		weight += pair + r.onBehalf + 1<<10
+	if groups && karmada { // in the scope of the binding
+		weight += pairWeight + labels + r.onBehalf
 	}
 	return weight
 }
