@@ -81,6 +81,9 @@ func (c ManifestWorks) spec(p Parcel) workv1.ManifestWorkSpec {
 // object on the member: the work agent itself looks only every few minutes.
 const versionFeedback = "resourceVersion"
 
+// agentFieldManager is Sallyport's name on members; OCM asks for the prefix.
+const agentFieldManager = "work-agent-sallyport"
+
 var rbacResources = map[string]string{
 	"ClusterRole": "clusterroles", "ClusterRoleBinding": "clusterrolebindings",
 	"Role": "roles", "RoleBinding": "rolebindings",
@@ -90,6 +93,12 @@ func feedback(o *compile.Object) workv1.ManifestConfigOption {
 	return workv1.ManifestConfigOption{
 		ResourceIdentifier: workv1.ResourceIdentifier{
 			Group: rbacv1.GroupName, Resource: rbacResources[o.Kind], Namespace: o.Namespace, Name: o.Name,
+		},
+		// By server-side apply, so that a label or subject which is no longer
+		// wanted goes: the agent's default only ever adds labels.
+		UpdateStrategy: &workv1.UpdateStrategy{
+			Type:            workv1.UpdateStrategyTypeServerSideApply,
+			ServerSideApply: &workv1.ServerSideApplyConfig{Force: true, FieldManager: agentFieldManager},
 		},
 		FeedbackRules: []workv1.FeedbackRule{{
 			Type:      workv1.JSONPathsType,
@@ -112,23 +121,8 @@ func (c ManifestWorks) Carries(live client.Object, p Parcel) bool {
 	if !sameManifests(stored, p.Objects) {
 		return false
 	}
-	want.Workload, want.ManifestConfigs = w.Spec.Workload, withDefaults(want.ManifestConfigs, w.Spec.ManifestConfigs)
+	want.Workload = w.Spec.Workload
 	return reflect.DeepEqual(want, w.Spec)
-}
-
-// withDefaults compares manifest configs but for fields that the API server fills
-// in: where ours are all there, it returns theirs.
-func withDefaults(ours, theirs []workv1.ManifestConfigOption) []workv1.ManifestConfigOption {
-	if len(ours) != len(theirs) {
-		return ours
-	}
-	for i := range ours {
-		if ours[i].ResourceIdentifier != theirs[i].ResourceIdentifier || theirs[i].UpdateStrategy != nil && theirs[i].UpdateStrategy.Type != workv1.UpdateStrategyTypeUpdate ||
-			len(theirs[i].FeedbackRules) != 1 || !reflect.DeepEqual(ours[i].FeedbackRules[0].JsonPaths, theirs[i].FeedbackRules[0].JsonPaths) {
-			return ours
-		}
-	}
-	return theirs
 }
 
 // Standing implements Carrier. The member has confirmed when the work agent says

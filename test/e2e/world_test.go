@@ -38,7 +38,7 @@ func TestMain(m *testing.M) {
 
 type discard struct{}
 
-func (discard) Write(p []byte) (int, error) { return len(p), nil }
+func (discard) Write(p []byte) (int, error) { return logged.Write(p) }
 
 // namespace is Sallyport's own.
 const namespace = "sallyport-system"
@@ -63,6 +63,8 @@ func newWorld(t *testing.T, members ...string) *world {
 	w.create(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}})
 	return w
 }
+
+func (w *world) now() time.Time { return time.Now() }
 
 func (w *world) must(err error) {
 	w.Helper()
