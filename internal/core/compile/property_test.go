@@ -42,7 +42,7 @@ func fuzz(f *testing.F, worlds uint64, property func(t *testing.T, c *choices)) 
 }
 
 func FuzzOrderOfInputDoesNotMatter(f *testing.F) {
-	fuzz(f, 300, func(t *testing.T, c *choices) {
+	fuzz(f, 200, func(t *testing.T, c *choices) {
 		w := newWorld(c)
 		want := bytesOf(Grants(w.snapshot()))
 		rnd := rand.New(rand.NewPCG(uint64(c.n(256)), 1))
@@ -56,7 +56,7 @@ func FuzzOrderOfInputDoesNotMatter(f *testing.F) {
 }
 
 func FuzzInputIsNotMutated(f *testing.F) {
-	fuzz(f, 300, func(t *testing.T, c *choices) {
+	fuzz(f, 200, func(t *testing.T, c *choices) {
 		s := newWorld(c).snapshot()
 		before := freeze(s)
 		out := Grants(s)
@@ -72,7 +72,7 @@ func FuzzInputIsNotMutated(f *testing.F) {
 // FuzzIncremental: whatever the steps, a Compiler returns what Grants returns, and
 // what it returned before stays as it was.
 func FuzzIncremental(f *testing.F) {
-	fuzz(f, 300, func(t *testing.T, c *choices) {
+	fuzz(f, 200, func(t *testing.T, c *choices) {
 		w := newWorld(c)
 		var compiler Compiler
 		last := compiler.Grants(w.snapshot())
@@ -233,7 +233,7 @@ func labelsOf(x *Object) map[string]string { return x.Object.(metav1.Object).Get
 
 // FuzzShape: what holds of every output, whatever the grants say.
 func FuzzShape(f *testing.F) {
-	fuzz(f, 300, func(t *testing.T, c *choices) {
+	fuzz(f, 200, func(t *testing.T, c *choices) {
 		s := newWorld(c).snapshot()
 		checkShape(t, s, Grants(s))
 	})
