@@ -9,16 +9,23 @@ import (
 // startAgent runs a program that Stop stops, on a free port of its own, and returns when that answers at /healthz by
 // scheme, http or https.
 func (f *Fleet) startAgent(ctx context.Context, name, binary, scheme string, args func(port int) []string) error {
-	if f.agent(name) != nil {
-		return fmt.Errorf("cannot start %s: it runs already", name)
-	}
 	binaries, err := Binaries(ctx, f.options.Log, binary)
 	if err != nil {
 		return err
 	}
-	err = onFreePort(ctx, func(port int) error {
+	return f.StartProgram(ctx, name, binaries[binary], scheme, args)
+}
+
+// StartProgram starts a program of the caller's beside the fleet, such as a controller of the hub: on a free port of its
+// own, with its log in logs/<name>.log. It returns when the program answers at /healthz there by scheme, http or https,
+// and Stop, or StopDetached, stops it before the control planes.
+func (f *Fleet) StartProgram(ctx context.Context, name, path, scheme string, args func(port int) []string) error {
+	if f.agent(name) != nil {
+		return fmt.Errorf("cannot start %s: it runs already", name)
+	}
+	err := onFreePort(ctx, func(port int) error {
 		p, err := f.host.start(ctx, program{
-			name: name, binary: binaries[binary], args: args(port),
+			name: name, binary: path, args: args(port),
 			// For those that take no flag for it; and none is ever to find the kubeconfig of whoever runs this.
 			env:   []string{"KUBECONFIG=" + f.Hub.Kubeconfig()},
 			ready: answers(scheme + "://" + address(port) + "/healthz"),

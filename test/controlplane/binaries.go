@@ -66,7 +66,7 @@ func binary(ctx context.Context, log io.Writer, name string) (string, error) {
 		return path, err
 	}
 
-	unlock, err := lock(ctx, filepath.Join(filepath.Dir(path), "lock"))
+	unlock, err := lock(ctx, log, filepath.Join(filepath.Dir(path), "lock"))
 	if err != nil {
 		return "", err
 	}

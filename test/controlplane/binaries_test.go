@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -52,17 +53,17 @@ func TestBinariesPrefersAssets(t *testing.T) {
 
 func TestLock(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "sub", "lock")
-	unlock, err := lock(t.Context(), path)
+	unlock, err := lock(t.Context(), io.Discard, path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
-	if _, err := lock(ctx, path); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := lock(ctx, io.Discard, path); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("a lock held by another: got %v, want DeadlineExceeded", err)
 	}
 	unlock()
-	again, err := lock(t.Context(), path)
+	again, err := lock(t.Context(), io.Discard, path)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -138,6 +138,7 @@ func downloadEnvtest(ctx context.Context, log io.Writer, dir string) bool {
 	minor := kubernetesVersion[1:strings.LastIndex(kubernetesVersion, ".")]
 	defer announce(log, "looking for Kubernetes "+minor+" test binaries to download")()
 	cmd := exec.CommandContext(ctx, "go", "run", envtestTool, "use", minor+".x", "--bin-dir", filepath.Join(dir, "envtest"), "--print", "path")
+	cmd.Env = append(os.Environ(), "GOFLAGS=")
 	cmd.WaitDelay = time.Second // go run's own child may hold the pipe
 	out, err := cmd.Output()
 	if err != nil {
@@ -153,8 +154,9 @@ func downloadEnvtest(ctx context.Context, log io.Writer, dir string) bool {
 	return true
 }
 
-// lock takes an exclusive lock on a file, which the kernel drops if this process dies, and makes the file's folder.
-func lock(ctx context.Context, path string) (unlock func(), err error) {
+// lock takes an exclusive lock on a file, which the kernel drops if this process dies, and makes the file's folder. It
+// says on log if it has to wait.
+func lock(ctx context.Context, log io.Writer, path string) (unlock func(), err error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, err
 	}
@@ -164,7 +166,7 @@ func lock(ctx context.Context, path string) (unlock func(), err error) {
 	}
 	tick := time.NewTicker(200 * time.Millisecond)
 	defer tick.Stop()
-	for {
+	for waits := false; ; waits = true {
 		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 		if err == nil {
 			return func() { f.Close() }, nil
@@ -172,6 +174,9 @@ func lock(ctx context.Context, path string) (unlock func(), err error) {
 		if !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) {
 			f.Close()
 			return nil, fmt.Errorf("cannot lock %q: %w", path, err)
+		}
+		if !waits {
+			defer announce(log, "waiting for another process to build")()
 		}
 		select {
 		case <-tick.C:

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 
 	"k8s.io/client-go/rest"
@@ -24,6 +26,7 @@ type ControlPlane struct {
 	admin    *rest.Config
 
 	mu        sync.Mutex
+	flags     []string
 	port      int // 0 until the first start, then kept
 	processes []*process
 }
@@ -55,9 +58,6 @@ func (c *ControlPlane) Start(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("cannot start kube-apiserver %q: %w", c.Name, err)
 	}
-	if err := c.ensureAdmin(); err != nil {
-		return errors.Join(err, c.stop())
-	}
 	if !c.manager {
 		return nil
 	}
@@ -65,6 +65,15 @@ func (c *ControlPlane) Start(ctx context.Context) error {
 		return errors.Join(fmt.Errorf("cannot start kube-controller-manager %q: %w", c.Name, err), c.stop())
 	}
 	return nil
+}
+
+// SetFlags replaces the additional kube-apiserver flags, each as "--name=value", that the next Start uses. A flag that the
+// harness sets too is overridden, and --authorization-config takes the place of --authorization-mode=RBAC, so it must list
+// the type RBAC itself.
+func (c *ControlPlane) SetFlags(flags ...string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.flags = slices.Clone(flags)
 }
 
 // Stop stops the cluster, whose address then refuses connections; see Start. What was detached to it, such as a work
@@ -92,7 +101,6 @@ func (c *ControlPlane) startAPIServer(ctx context.Context, port int) error {
 		"--service-cluster-ip-range=10.0.0.0/24",
 		"--etcd-servers=" + c.etcd.url, "--etcd-prefix=/" + c.Name,
 		"--tls-cert-file=" + c.pki.path("tls.crt"), "--tls-private-key-file=" + c.pki.path("tls.key"),
-		"--authorization-mode=RBAC",
 		"--client-ca-file=" + c.pki.path("client-ca.crt"),
 		// Aggregated API servers learn these from ConfigMap kube-system/extension-apiserver-authentication.
 		"--requestheader-client-ca-file=" + c.pki.path("front-proxy-ca.crt"),
@@ -111,16 +119,29 @@ func (c *ControlPlane) startAPIServer(ctx context.Context, port int) error {
 		// Without a controller manager no ServiceAccount "default" appears, which this plugin demands of each pod.
 		args = append(args, "--disable-admission-plugins=ServiceAccount")
 	}
-	// /readyz waits for the bootstrap roles, so whoever comes next finds RBAC as it will stay. Anybody may ask.
+	if !slices.ContainsFunc(c.flags, func(flag string) bool { return strings.HasPrefix(flag, "--authorization-config=") }) {
+		args = append(args, "--authorization-mode=RBAC") // refused beside the other
+	}
+	args = append(args, c.flags...) // last, and so in force
+	admin, err := c.adminConfig(port)
+	if err != nil {
+		return err
+	}
+	client, err := rest.HTTPClientFor(admin)
+	if err != nil {
+		return err
+	}
+	client.Timeout = prober.Timeout
+	// /readyz waits for the bootstrap roles, so whoever comes next finds RBAC as it will stay.
 	p, err := c.host.start(ctx, program{
 		name: c.Name, binary: c.binaries[KubeAPIServer], args: args,
-		ready: answers("https://" + address(port) + "/readyz"),
+		ready: answersTo(client, admin.Host+"/readyz"),
 	})
 	if err != nil {
 		return err
 	}
-	c.port, c.processes = port, append(c.processes, p)
-	return nil
+	c.port, c.admin, c.processes = port, admin, append(c.processes, p)
+	return c.WriteKubeconfig(c.Kubeconfig(), admin, "")
 }
 
 // controllers are those of kube-controller-manager that mean something without nodes.

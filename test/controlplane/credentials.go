@@ -82,18 +82,18 @@ func (c *ControlPlane) ServiceAccount(ctx context.Context, namespace, name strin
 	return cfg, nil
 }
 
-// ensureAdmin makes the administrator's credentials once the address is known, and keeps them over a restart.
-func (c *ControlPlane) ensureAdmin() error {
+// adminConfig makes the administrator's credentials for an API server on port, or returns those of the start before.
+func (c *ControlPlane) adminConfig(port int) (*rest.Config, error) {
 	if c.admin != nil {
-		return nil
+		return c.admin, nil
 	}
 	pair, err := c.pki.client.client("admin", "system:masters")
 	if err != nil {
-		return fmt.Errorf("cannot issue the administrator's certificate of %q: %w", c.Name, err)
+		return nil, fmt.Errorf("cannot issue the administrator's certificate: %w", err)
 	}
-	c.admin = c.config("https://" + address(c.port))
-	c.admin.CertData, c.admin.KeyData = pair.cert, pair.key
-	return c.WriteKubeconfig(c.Kubeconfig(), c.admin, "")
+	admin := c.config("https://" + address(port))
+	admin.CertData, admin.KeyData = pair.cert, pair.key
+	return admin, nil
 }
 
 // config describes the API server, and nobody's credentials.

@@ -25,6 +25,8 @@ type Options struct {
 	// ControllerManager runs kube-controller-manager on the hub: ClusterRole aggregation, namespace deletion, garbage
 	// collection, default ServiceAccounts and their token Secrets.
 	ControllerManager bool
+	// HubFlags are additional flags of the hub's kube-apiserver: see ControlPlane.SetFlags.
+	HubFlags []string
 	// MemberControllerManager runs one on each member too.
 	MemberControllerManager bool
 	// Detach lets the processes outlive this one, until StopDetached(Dir). It needs a Dir.
@@ -75,6 +77,7 @@ func Start(ctx context.Context, options Options) (_ *Fleet, err error) {
 	if err != nil {
 		return nil, err
 	}
+	f.Hub.SetFlags(options.HubFlags...)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return f.Hub.Start(ctx) })
 	for _, name := range options.Members {

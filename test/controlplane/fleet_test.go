@@ -110,6 +110,22 @@ func testMemberOutage(t *testing.T, f *Fleet) {
 	}
 }
 
+// An authorization webhook of the hub comes and goes with its flags; here there is none but RBAC, spelled out.
+func TestFlags(t *testing.T) {
+	config := filepath.Join(t.TempDir(), "authorization.yaml")
+	content := "apiVersion: apiserver.config.k8s.io/v1\nkind: AuthorizationConfiguration\nauthorizers:\n- {type: RBAC, name: rbac}\n"
+	if err := os.WriteFile(config, []byte(content), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	f := ForTest(t, Options{HubFlags: []string{"--authorization-config=" + config, "--anonymous-auth=false"}})
+	nobody := f.Hub.AdminConfig()
+	nobody.CertData, nobody.KeyData = nil, nil
+	_, err := clientset(t, nobody).Discovery().ServerVersion()
+	if !apierrors.IsUnauthorized(err) {
+		t.Errorf("anonymous although it is off: got %v, want Unauthorized", err)
+	}
+}
+
 func TestStartFailsWithTheLog(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts control planes")

@@ -19,13 +19,16 @@ var prober = &http.Client{
 }
 
 // answers returns a check that is nil once a GET of the URL is answered with 200.
-func answers(url string) func(context.Context) error {
+func answers(url string) func(context.Context) error { return answersTo(prober, url) }
+
+// answersTo is answers for a client with credentials.
+func answersTo(client *http.Client, url string) func(context.Context) error {
 	return func(ctx context.Context) error {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 		if err != nil {
 			return err
 		}
-		resp, err := prober.Do(req)
+		resp, err := client.Do(req)
 		if err != nil {
 			return err
 		}

@@ -16,6 +16,10 @@ import (
 // stopGrace is how long a process may take to obey SIGTERM before it is killed.
 const stopGrace = 10 * time.Second
 
+// startTimeout is how long a program may take to become ready: many times what it takes on a busy machine, so that what
+// will never be ready fails with its log and not with the test's own timeout.
+const startTimeout = 2 * time.Minute
+
 // process is a child with its log in a file.
 type process struct {
 	name string // unique within the fleet, and the name of the log file
@@ -47,6 +51,8 @@ func (h host) start(ctx context.Context, prog program) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
 	if err := p.awaitReady(ctx, prog.ready); err != nil {
 		return nil, errors.Join(err, p.stop())
 	}
