@@ -21,7 +21,7 @@ func fromClusterProfile(u *unstructured.Unstructured) (fleet.Member, bool) {
 		Availability: availability(conditions(u), "ControlPlaneHealthy"),
 	}
 	status, _, _ := unstructured.NestedMap(u.Object, "status")
-	for _, p := range maps(status, "properties") {
+	for _, p := range objects(status, "properties") {
 		m.Claims = put(m.Claims, text(p, "name"), text(p, "value"))
 	}
 	return m, true

@@ -40,7 +40,7 @@ func fromKarmadaCluster(u *unstructured.Unstructured) fleet.Member {
 	if zones, _, _ := unstructured.NestedStringSlice(spec, "zones"); m.Claims["zone"] == "" {
 		m.Claims = put(m.Claims, "zone", strings.Join(zones, ","))
 	}
-	for _, t := range maps(spec, "taints") {
+	for _, t := range objects(spec, "taints") {
 		m.Taints = append(m.Taints, fleet.Taint{Key: text(t, "key"), Value: text(t, "value"), Effect: text(t, "effect")})
 	}
 	// Without that Secret, Karmada's proxy refuses everybody.
@@ -59,7 +59,7 @@ func fromKarmadaCluster(u *unstructured.Unstructured) fleet.Member {
 func conditions(u *unstructured.Unstructured) []metav1.Condition {
 	status, _, _ := unstructured.NestedMap(u.Object, "status")
 	var all []metav1.Condition
-	for _, raw := range maps(status, "conditions") {
+	for _, raw := range objects(status, "conditions") {
 		c := metav1.Condition{}
 		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(raw, &c); err == nil {
 			all = append(all, c)
@@ -74,8 +74,8 @@ func text(of map[string]any, field string) string {
 	return s
 }
 
-// maps are the objects in a list field.
-func maps(of map[string]any, field string) []map[string]any {
+// objects are the objects in a list field.
+func objects(of map[string]any, field string) []map[string]any {
 	list, _ := of[field].([]any)
 	var all []map[string]any
 	for _, item := range list {

@@ -19,8 +19,9 @@ import (
 )
 
 const (
-	// QPS and Burst bound how fast one member is written to.
-	QPS   = 20
+	// QPS is how many requests a second one member gets in the long run.
+	QPS = 20
+	// Burst is how many it gets at once.
 	Burst = 40
 	// Timeout bounds one request. Whoever streams has to clear it in a copy.
 	Timeout = 30 * time.Second

@@ -41,7 +41,7 @@ type hub struct {
 	poke      func()
 }
 
-func newHub(config *rest.Config, httpClient *http.Client, concerns func(string) bool, poke func()) (*hub, error) {
+func newHub(config *rest.Config, httpClient *http.Client, concerns func(string) bool, poke func(), blocked func(error)) (*hub, error) {
 	mapper := apimeta.NewDefaultRESTMapper(nil)
 	for gvk, plural := range map[schema.GroupVersionKind]string{crdKind: "customresourcedefinitions", apiServiceKind: "apiservices"} {
 		resource := gvk.GroupVersion().WithResource(plural)
@@ -49,6 +49,10 @@ func newHub(config *rest.Config, httpClient *http.Client, concerns func(string) 
 	}
 	c, err := cache.New(config, cache.Options{
 		HTTPClient: httpClient, Scheme: runtime.NewScheme(), Mapper: mapper, DefaultTransform: bare,
+		DefaultWatchErrorHandler: func(ctx context.Context, r *toolscache.Reflector, err error) {
+			blocked(err)
+			toolscache.DefaultWatchErrorHandler(ctx, r, err)
+		},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("cannot watch what the hub serves: %w", err)

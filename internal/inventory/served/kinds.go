@@ -1,6 +1,7 @@
 package served
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -81,7 +82,7 @@ func New(config *rest.Config, options Options) (*Kinds, error) {
 		config: config, http: httpClient, scheme: options.Scheme, options: options,
 		wake: make(chan struct{}, 1), kinds: map[schema.GroupKind]*kind{},
 	}
-	if k.hub, err = newHub(config, httpClient, k.concerns, k.poke); err != nil {
+	if k.hub, err = newHub(config, httpClient, k.concerns, k.poke, k.blocked); err != nil {
 		return nil, err
 	}
 	return k, nil
@@ -143,6 +144,18 @@ func (k *Kinds) poke() {
 	select {
 	case k.wake <- struct{}{}:
 	default: // it will be
+	}
+}
+
+// blocked says what keeps the hub from being asked for the first time, such as a
+// right to list CustomResourceDefinitions that is missing.
+func (k *Kinds) blocked(err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, kind := range k.kinds {
+		if !kind.looked {
+			kind.doubt = "cannot watch what the hub serves: " + err.Error()
+		}
 	}
 }
 
@@ -247,7 +260,7 @@ func (k *Kinds) grace(kind *kind, v verdict, now time.Time) verdict {
 func (kind *kind) status() Status {
 	switch {
 	case !kind.looked:
-		return Status{Message: "the hub has not been asked yet"}
+		return Status{Message: cmp.Or(kind.doubt, "the hub has not been asked yet")}
 	case kind.held == nil && kind.doubt == "":
 		return Status{State: Absent}
 	case kind.held == nil:

@@ -386,16 +386,20 @@ func (h *harness) noRight(t *testing.T) {
 		RoleRef:    rbacv1.RoleRef{APIGroup: "rbac.authorization.k8s.io", Kind: "ClusterRole", Name: "sallyport"},
 		Subjects:   []rbacv1.Subject{{Kind: "ServiceAccount", Namespace: "own", Name: "sallyport"}},
 	}
-	for _, o := range []client.Object{rights, binding} {
-		if err := h.hub.Create(ctx, o); err != nil {
-			t.Fatal(err)
-		}
-	}
 	weak := &harness{T: t, hub: h.hub, fleet: h.fleet, scheme: h.scheme}
 	weak.run(config,
 		Kind{GVK: thing, Resource: "things", Namespaced: true},
 		Kind{GVK: role, Resource: "clusterroles", Object: &metav1.PartialObjectMetadata{}},
 	)
+	weak.eventually(t, "the state says that the hub cannot be watched", func() bool {
+		s := weak.kinds.Status(role.GroupKind())
+		return s.State == Unknown && strings.Contains(s.Message, "forbidden")
+	})
+	for _, o := range []client.Object{rights, binding} {
+		if err := h.hub.Create(ctx, o); err != nil {
+			t.Fatal(err)
+		}
+	}
 	weak.is(t, role, Current)
 	weak.requested(t, "cluster-admin")
 	weak.eventually(t, "the state says what is missing", func() bool {

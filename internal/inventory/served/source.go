@@ -63,7 +63,8 @@ func (w *watch) Start(ctx context.Context, q queue) error {
 // Kinds.mu is held.
 func (w *watch) connect(h *held, obj client.Object) {
 	ctx, cancel := context.WithCancel(h.ctx)
-	context.AfterFunc(w.ctx, cancel)
+	unlink := context.AfterFunc(w.ctx, cancel)
+	context.AfterFunc(ctx, func() { unlink() }) // or each coming and going would leave one behind
 	// It only starts a goroutine, and fails only for want of an argument.
 	_ = source.Kind(h.cache, obj, w.handler, w.predicates...).Start(ctx, w.queue)
 }
