@@ -10,13 +10,9 @@ import (
 	"github.com/sallyport-dev/sallyport/api/v1alpha1"
 )
 
-// Labels and annotations of applied objects. Nothing without them is deleted.
-const (
-	// ManagedByValue is the value of v1alpha1.ManagedByLabel.
-	ManagedByValue = "sallyport-sync"
-	// SyncAnnotation names the sync as namespace/name.
-	SyncAnnotation = "access.sallyport.dev/sync"
-)
+// ManagedByValue is the value of v1alpha1.ManagedByLabel on applied objects, which
+// v1alpha1.SyncAnnotation goes with. Nothing without the two is deleted.
+const ManagedByValue = "sallyport-sync"
 
 // live is what the cluster has: the metadata of all objects of the kinds at hand.
 type live map[Ref]metav1.ObjectMeta
@@ -148,7 +144,7 @@ func owner(m metav1.ObjectMeta) string {
 	if m.Labels[v1alpha1.ManagedByLabel] != ManagedByValue {
 		return ""
 	}
-	return m.Annotations[SyncAnnotation]
+	return m.Annotations[v1alpha1.SyncAnnotation]
 }
 
 // stamp returns a copy of an object that says to which sync it belongs and where
@@ -157,7 +153,7 @@ func stamp(o Object, sync string, e Entry) Object {
 	u := o.DeepCopy()
 	u.SetLabels(merged(u.GetLabels(), map[string]string{v1alpha1.ManagedByLabel: ManagedByValue}))
 	u.SetAnnotations(merged(u.GetAnnotations(), map[string]string{
-		SyncAnnotation:              sync,
+		v1alpha1.SyncAnnotation:              sync,
 		v1alpha1.RevisionAnnotation: e.Revision,
 		v1alpha1.AuthorAnnotation:   e.Author,
 	}))

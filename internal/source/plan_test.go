@@ -202,14 +202,14 @@ func TestPlan(t *testing.T) {
 		},
 		"Given to another sync and removed": {
 			reason: "Another sync's objects are not pruned.",
-			before: edit("two", func(m *metav1.ObjectMeta) { m.Annotations[SyncAnnotation] = "x/y" }),
+			before: edit("two", func(m *metav1.ObjectMeta) { m.Annotations[v1alpha1.SyncAnnotation] = "x/y" }),
 			grants: map[string]string{"one": "x"},
 			want:   map[string][]string{"detached": {"two"}},
 		},
 		"Of another sync": {
 			reason: "Two syncs must not fight over an object.",
 			before: func(w *world) {
-				w.live[grantRef("three")] = metav1.ObjectMeta{UID: "t", Labels: map[string]string{v1alpha1.ManagedByLabel: ManagedByValue}, Annotations: map[string]string{SyncAnnotation: "x/y"}}
+				w.live[grantRef("three")] = metav1.ObjectMeta{UID: "t", Labels: map[string]string{v1alpha1.ManagedByLabel: ManagedByValue}, Annotations: map[string]string{v1alpha1.SyncAnnotation: "x/y"}}
 			},
 			grants: map[string]string{"one": "x", "two": "x", "three": "x"},
 			want:   map[string][]string{"conflicts": {"three"}},

@@ -205,7 +205,7 @@ func testLifecycle(t *testing.T, f *fixture) {
 
 	one := f.grant("lifecycle", "one")
 	want := map[string]string{
-		SyncAnnotation:              f.id(),
+		v1alpha1.SyncAnnotation:              f.id(),
 		v1alpha1.RevisionAnnotation: "main@sha1:" + first,
 		v1alpha1.AuthorAnnotation:   "Ada Lovelace <ada@example.org>",
 	}
