@@ -4,7 +4,8 @@
 //
 // Trade-offs:
 //   - One etcd serves all clusters, each under a key prefix of its own, and does not fsync. A hub and two members are
-//     ready in a few seconds, and a power cut loses them.
+//     ready in a few seconds, and a power cut loses them. It asks nobody on this machine for a credential: put no secret
+//     into these clusters.
 //   - Everything else is separate for each cluster, as in life: certificate authorities, ServiceAccount keys, users.
 //     A credential of one cluster is worth nothing on another.
 //   - There is no node. Pods can be created and are never run; exec, logs and port-forward have no kubelet to reach.
