@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -431,11 +432,12 @@ func TestS24KubeconfigThatRuns(t *testing.T) {
 	w := newWorld(t)
 	const canary = "canary-9f1c"
 	ran := t.TempDir() + "/ran"
+	ca := base64.StdEncoding.EncodeToString(w.fleet.Hub.CABundle())
 	exec := fmt.Sprintf(`apiVersion: v1
 kind: Config
 current-context: c
 contexts: [{name: c, context: {cluster: c, user: u}}]
-clusters: [{name: c, cluster: {server: "https://127.0.0.1:1", certificate-authority-data: ""}}]
+clusters: [{name: c, cluster: {server: "https://127.0.0.1:1", certificate-authority-data: %[3]s}}]
 users:
 - name: u
   user:
@@ -446,14 +448,14 @@ users:
       args: [%[2]s]
       env: [{name: PASSWORD, value: %[1]s-password}]
       interactiveMode: Never
-`, canary, ran)
+`, canary, ran, ca)
 	provider := fmt.Sprintf(`apiVersion: v1
 kind: Config
 current-context: c
 contexts: [{name: c, context: {cluster: c, user: u}}]
-clusters: [{name: c, cluster: {server: "https://127.0.0.1:1"}}]
-users: [{name: u, user: {auth-provider: {name: oidc, config: {id-token: %s-id}}}}]
-`, canary)
+clusters: [{name: c, cluster: {server: "https://127.0.0.1:1", certificate-authority-data: %[2]s}}]
+users: [{name: u, user: {auth-provider: {name: oidc, config: {id-token: %[1]s-id}}}}]
+`, canary, ca)
 	logged.listen(true)
 	defer logged.listen(false)
 	w.kubeconfigSecret("runs", []byte(exec), prod)
