@@ -8,7 +8,7 @@ import (
 	"errors"
 	"fmt"
 
-	"k8s.io/apimachinery/pkg/api/validation/path"
+	"k8s.io/apimachinery/pkg/api/validate/content"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	kjson "sigs.k8s.io/json"
@@ -142,7 +142,7 @@ func checkMetadata(u *unstructured.Unstructured, namespaced bool) error {
 	}
 	// They become a step of a URL.
 	for _, name := range []string{u.GetName(), u.GetNamespace()} {
-		if problems := path.IsValidPathSegmentName(name); len(problems) > 0 {
+		if problems := content.IsPathSegmentName(name); len(problems) > 0 {
 			return fmt.Errorf("name %q %s", name, problems[0])
 		}
 	}

@@ -36,7 +36,7 @@ func takeOver(fields []metav1.ManagedFieldsEntry, apiVersion string) ([]metav1.M
 			continue
 		}
 		var set map[string]any
-		if err := json.Unmarshal(entry.FieldsV1.Raw, &set); err != nil {
+		if err := json.Unmarshal(entry.FieldsV1.GetRawBytes(), &set); err != nil {
 			return nil, false, fmt.Errorf("cannot read managed fields of %q: %w", entry.Manager, err)
 		}
 		if entry.Manager == FieldManager && entry.Operation == metav1.ManagedFieldsOperationApply {
@@ -52,7 +52,7 @@ func takeOver(fields []metav1.ManagedFieldsEntry, apiVersion string) ([]metav1.M
 		if err != nil {
 			return nil, false, err
 		}
-		entry.FieldsV1 = &metav1.FieldsV1{Raw: raw}
+		entry.FieldsV1 = metav1.NewFieldsV1(string(raw))
 		kept = append(kept, entry)
 	}
 	if len(taken) == 0 {
@@ -62,7 +62,7 @@ func takeOver(fields []metav1.ManagedFieldsEntry, apiVersion string) ([]metav1.M
 	if err != nil {
 		return nil, false, err
 	}
-	own.FieldsV1 = &metav1.FieldsV1{Raw: raw}
+	own.FieldsV1 = metav1.NewFieldsV1(string(raw))
 	return slices.Insert(kept, 0, own), true, nil
 }
 

@@ -10,7 +10,7 @@ import (
 func TestTakeOver(t *testing.T) {
 	const gv = "access.sallyport.dev/v1alpha1"
 	field := func(manager string, op metav1.ManagedFieldsOperationType, subresource, version, set string) metav1.ManagedFieldsEntry {
-		return metav1.ManagedFieldsEntry{Manager: manager, Operation: op, Subresource: subresource, APIVersion: version, FieldsType: "FieldsV1", FieldsV1: &metav1.FieldsV1{Raw: []byte(set)}}
+		return metav1.ManagedFieldsEntry{Manager: manager, Operation: op, Subresource: subresource, APIVersion: version, FieldsType: "FieldsV1", FieldsV1: metav1.NewFieldsV1(set)}
 	}
 	ours := field(FieldManager, metav1.ManagedFieldsOperationApply, "", gv, `{"f:spec":{"f:reason":{}}}`)
 	for name, tc := range map[string]struct {

@@ -153,7 +153,7 @@ func stamp(o Object, sync string, e Entry) Object {
 	u := o.DeepCopy()
 	u.SetLabels(merged(u.GetLabels(), map[string]string{v1alpha1.ManagedByLabel: ManagedByValue}))
 	u.SetAnnotations(merged(u.GetAnnotations(), map[string]string{
-		v1alpha1.SyncAnnotation:              sync,
+		v1alpha1.SyncAnnotation:     sync,
 		v1alpha1.RevisionAnnotation: e.Revision,
 		v1alpha1.AuthorAnnotation:   e.Author,
 	}))

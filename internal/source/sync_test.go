@@ -49,7 +49,7 @@ func newFixture(t *testing.T, c client.WithWatch, name string) *fixture {
 // syncer returns another process for the same sync.
 func (f *fixture) syncer(change func(*Options)) *Syncer {
 	f.t.Helper()
-	o := f.repository.options()
+	o := f.options()
 	o.Namespace, o.Name = "sallyport-system", f.name
 	change(&o)
 	s, err := New(Config{
@@ -205,7 +205,7 @@ func testLifecycle(t *testing.T, f *fixture) {
 
 	one := f.grant("lifecycle", "one")
 	want := map[string]string{
-		v1alpha1.SyncAnnotation:              f.id(),
+		v1alpha1.SyncAnnotation:     f.id(),
 		v1alpha1.RevisionAnnotation: "main@sha1:" + first,
 		v1alpha1.AuthorAnnotation:   "Ada Lovelace <ada@example.org>",
 	}
