@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -194,5 +195,26 @@ func TestMembers(t *testing.T) {
 	}
 	if strings.Contains(err.Error(), "PRIVATE") || errors.Is(err, errRedirect) {
 		t.Errorf("a member that is down: got %v", err)
+	}
+}
+
+// astray is a reader that answers with a Secret of another namespace, as a cache
+// of all namespaces with a wrong key could.
+type astray struct{ client.Reader }
+
+func (astray) Get(_ context.Context, key client.ObjectKey, o client.Object, _ ...client.GetOption) error {
+	o.SetNamespace("tenant")
+	o.SetName(key.Name)
+	o.SetLabels(map[string]string{v1alpha1.ClusterLabel: "eu-1"})
+	return nil
+}
+
+// S24: what is read is looked at, not only what was asked for.
+func TestS24ClientsLookAtTheNamespace(t *testing.T) {
+	for _, namespace := range []string{"sallyport-system", ""} {
+		_, err := NewClients(astray{}, namespace).For(t.Context(), "eu-1", "eu-1")
+		if err == nil || !strings.Contains(err.Error(), "metadata.namespace") {
+			t.Errorf("a Secret of another namespace than %q: got %v, want it refused for its namespace", namespace, err)
+		}
 	}
 }
