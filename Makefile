@@ -14,8 +14,9 @@ BENCH ?= .
 FUZZTIME ?= 30s
 KEEP ?=
 
-# One build cache for everything, and no need of a C compiler.
+# The flags of the image for everything: one build cache, and no need of a C compiler.
 export CGO_ENABLED ?= 0
+export GOFLAGS := $(strip $(GOFLAGS) $(if $(findstring -trimpath,$(GOFLAGS)),,-trimpath))
 
 TOOLS := bin/tools
 LINT := $(TOOLS)/golangci-lint
@@ -41,7 +42,7 @@ help: ## List the targets.
 
 .PHONY: build
 build: ## Build bin/sallyport, and bin/kubectl-sallyport beside it.
-	@$(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/sallyport ./cmd/sallyport
+	@$(GO) build -ldflags '-s -w -X main.version=$(VERSION)' -o bin/sallyport ./cmd/sallyport
 	@ln -sf sallyport bin/kubectl-sallyport
 	@echo "built bin/sallyport $(VERSION)"
 

@@ -158,6 +158,11 @@ func (in *AccessGrantStatus) DeepCopyInto(out *AccessGrantStatus) {
 		*out = make([]GrantFailure, len(*in))
 		copy(*out, *in)
 	}
+	if in.Applied != nil {
+		in, out := &in.Applied, &out.Applied
+		*out = new(runtime.RawExtension)
+		(*in).DeepCopyInto(*out)
+	}
 	out.ReconcileRequestStatus = in.ReconcileRequestStatus
 }
 

@@ -23,7 +23,7 @@ package grant
 // +kubebuilder:rbac:groups=proxy.sallyport.dev;cluster.karmada.io,resources=clusters/proxy,verbs=get;create;update;patch;delete
 
 // The fleet: Open Cluster Management, Karmada, ClusterProfile.
-// +kubebuilder:rbac:groups=cluster.open-cluster-management.io,resources=managedclusters;placements;placementdecisions,verbs=get;list;watch
+// +kubebuilder:rbac:groups=cluster.open-cluster-management.io,resources=managedclusters;managedclustersets;managedclustersetbindings;placements;placementdecisions,verbs=get;list;watch
 // +kubebuilder:rbac:groups=addon.open-cluster-management.io,resources=managedclusteraddons,verbs=get;list;watch
 // +kubebuilder:rbac:groups=cluster.karmada.io,resources=clusters,verbs=get;list;watch
 // +kubebuilder:rbac:groups=multicluster.x-k8s.io,resources=clusterprofiles,verbs=get;list;watch

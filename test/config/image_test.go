@@ -42,8 +42,8 @@ func TestImageBinary(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := os.Stat(filepath.Join(root, "cmd/sallyport")); err != nil {
-		t.Skip("there is no cmd/sallyport yet")
+	if os.Getenv("CGO_ENABLED") != "0" || !strings.Contains(os.Getenv("GOFLAGS"), "-trimpath") {
+		t.Skip("would compile everything once more, with other flags: make test has them set")
 	}
 	_, command, found := strings.Cut(dockerfile(t), "RUN CGO_ENABLED=0")
 	if !found {

@@ -12,14 +12,13 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/sallyport-dev/sallyport/controllers"
 	"github.com/sallyport-dev/sallyport/test/controlplane"
 )
 
@@ -234,13 +233,13 @@ func testGitSync(t *testing.T, admin client.Client, sallyport *kubernetes.Client
 		t.Fatal(err)
 	}
 	container := deployment.Spec.Template.Spec.Containers[0]
-	wantArgs := []string{"controller", "--leader-elect", "--git-url=$(GIT_URL)", "--git-branch=$(GIT_BRANCH)", "--git-path=$(GIT_PATH)"}
+	wantArgs := []string{"controller", "--leader-elect", "--git-url=$(GIT_URL)", "--git-branch=$(GIT_BRANCH)", "--git-path=$(GIT_PATH)", "--git-auth-dir=/etc/sallyport/git"}
 	if diff := cmp.Diff(wantArgs, container.Args); diff != "" {
 		t.Errorf("arguments (-want +got):\n%s", diff)
 	}
 	got := map[string]string{}
 	for _, env := range container.Env {
-		if env.ValueFrom.ConfigMapKeyRef == nil {
+		if env.ValueFrom == nil || env.ValueFrom.ConfigMapKeyRef == nil {
 			continue
 		}
 		var settings corev1.ConfigMap
@@ -257,8 +256,8 @@ func testGitSync(t *testing.T, admin client.Client, sallyport *kubernetes.Client
 
 func clientFor(t *testing.T, cfg *rest.Config) client.Client {
 	t.Helper()
-	s := runtime.NewScheme()
-	if err := scheme.AddToScheme(s); err != nil {
+	s, err := controllers.Scheme()
+	if err != nil {
 		t.Fatal(err)
 	}
 	c, err := client.New(cfg, client.Options{Scheme: s})

@@ -53,7 +53,7 @@ var rights = map[string]right{
 	"HubRBAC":         {reason: "The hub side of grants.", group: "rbac.authorization.k8s.io", resources: "clusterroles clusterrolebindings", verbs: read + " " + write},
 	"KarmadaProxy":    {reason: "Held to be given.", group: "cluster.karmada.io", resources: "clusters/proxy", verbs: "get " + write},
 	"SallyportProxy":  {reason: "Held to be given.", group: "proxy.sallyport.dev", resources: "clusters/proxy", verbs: "get " + write},
-	"OCMFleet":        {reason: "Inventory.", group: "cluster.open-cluster-management.io", resources: "managedclusters placements placementdecisions", verbs: read},
+	"OCMFleet":        {reason: "Inventory.", group: "cluster.open-cluster-management.io", resources: "managedclusters managedclustersets managedclustersetbindings placements placementdecisions", verbs: read},
 	"OCMAddOns":       {reason: "Inventory.", group: "addon.open-cluster-management.io", resources: "managedclusteraddons", verbs: read},
 	"KarmadaFleet":    {reason: "Inventory.", group: "cluster.karmada.io", resources: "clusters", verbs: read},
 	"ClusterProfiles": {reason: "Inventory.", group: "multicluster.x-k8s.io", resources: "clusterprofiles", verbs: read},
