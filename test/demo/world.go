@@ -1,0 +1,209 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log/zap"
+
+	"github.com/sallyport-dev/sallyport/controllers"
+	"github.com/sallyport-dev/sallyport/test/controlplane"
+)
+
+// member of the fleet.
+type member struct{ name, env, region string }
+
+var members = []member{{"prod-eu-1", "prod", "eu"}, {"prod-us-1", "prod", "us"}, {"dev-1", "dev", "eu"}}
+
+func (m member) labels() map[string]string {
+	return map[string]string{"env": m.env, "region": m.region}
+}
+
+var prods = []string{"prod-eu-1", "prod-us-1"}
+
+// namespace is the team's: of its grants on the hub, of its pods on members.
+const namespace = "payments"
+
+// world is all that runs.
+type world struct {
+	dir    string // .demo, absolute
+	fleet  *controlplane.Fleet
+	hub    client.WithWatch
+	people map[string]*rest.Config
+	repo   *repository
+}
+
+// boot starts the world. On error nothing is left running.
+func boot(ctx context.Context, out *screen, dir string, keep bool) (_ *world, err error) {
+	w := &world{dir: dir, people: map[string]*rest.Config{}}
+	log, err := w.log("demo")
+	if err != nil {
+		return nil, err
+	}
+	ctrl.SetLogger(zap.New(zap.WriteTo(log)))
+	step := func(what string, do func() error) {
+		if err != nil {
+			return
+		}
+		began := time.Now()
+		out.doing(what)
+		if err = do(); err == nil {
+			out.done(what, time.Since(began))
+		}
+	}
+	defer func() {
+		if err != nil && w.fleet != nil {
+			err = errors.Join(err, w.fleet.Stop(), clear(dir, "bin", "logs"))
+		}
+	}()
+
+	out.heading("The world")
+	step("programs of Kubernetes 1.37, OCM 1.0 and Karmada 1.12", func() error { return w.programs(ctx, out) })
+	step("Sallyport, built from this repository", func() error { return w.buildSallyport(ctx) })
+	step("hub, prod-eu-1 and prod-us-1 (env=prod), dev-1 (env=dev)", func() error { return w.start(ctx, keep) })
+	step("OCM on the hub, and its work agent for each member", func() error { return w.joinOCM(ctx) })
+	step("Karmada's API server on the hub, for its proxy to members", func() error { return w.joinKarmada(ctx) })
+	step("two pods and a Secret in namespace payments on each member", func() error { return w.furnish(ctx) })
+	step("Git repository "+short(filepath.Join(dir, "repo")), func() (err error) {
+		w.repo, err = newRepository(filepath.Join(dir, "repo"))
+		return err
+	})
+	step("Sallyport: CRDs, RBAC, policy; the controller syncs the repository", func() error { return w.install(ctx) })
+	step("kubeconfigs of administrators and people", w.writeKubeconfigs)
+	if err != nil {
+		return nil, err
+	}
+	return w, nil
+}
+
+// log opens a file for what is of no interest on the screen.
+func (w *world) log(name string) (*os.File, error) {
+	path := filepath.Join(w.dir, "logs", name+".log")
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, err
+	}
+	return os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+}
+
+// programs brings what will run. On a new machine it takes most of the time.
+func (w *world) programs(ctx context.Context, out *screen) error {
+	_, err := controlplane.Binaries(ctx, progress{out},
+		controlplane.Etcd, controlplane.KubeAPIServer, controlplane.KubeControllerManager,
+		controlplane.OCMWork, controlplane.KarmadaAggregatedAPIServer)
+	return err
+}
+
+func (w *world) start(ctx context.Context, keep bool) (err error) {
+	o := controlplane.Options{Dir: w.dir, ControllerManager: true, Detach: keep}
+	for _, m := range members {
+		o.Members = append(o.Members, m.name)
+	}
+	if w.fleet, err = controlplane.Start(ctx, o); err != nil {
+		return err
+	}
+	if w.hub, err = newClient(w.fleet.Hub.AdminConfig()); err != nil {
+		return err
+	}
+	for _, p := range []person{alice, bob} {
+		if w.people[p.name], err = w.fleet.Hub.User(p.name, p.groups...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *world) joinOCM(ctx context.Context) error {
+	if err := w.fleet.InstallOCM(ctx); err != nil {
+		return err
+	}
+	return each(ctx, func(ctx context.Context, m member) error {
+		if err := w.fleet.CreateManagedCluster(ctx, m.name, m.labels()); err != nil {
+			return err
+		}
+		return w.fleet.StartWorkAgent(ctx, m.name)
+	})
+}
+
+func (w *world) joinKarmada(ctx context.Context) error {
+	if err := w.fleet.StartKarmadaAggregatedAPIServer(ctx); err != nil {
+		return err
+	}
+	return each(ctx, func(ctx context.Context, m member) error {
+		return w.fleet.JoinKarmada(ctx, m.name, m.labels())
+	})
+}
+
+// furnish gives the members something to see, and something not to see. There is
+// no kubelet, so the pods stay Pending.
+func (w *world) furnish(ctx context.Context) error {
+	return each(ctx, func(ctx context.Context, m member) error {
+		c, err := newClient(w.fleet.Member(m.name).AdminConfig())
+		if err != nil {
+			return err
+		}
+		in := func(name string) metav1.ObjectMeta { return metav1.ObjectMeta{Namespace: namespace, Name: name} }
+		spec := corev1.PodSpec{Containers: []corev1.Container{{Name: "main", Image: "registry.example/payments:1.8.2"}}}
+		for _, o := range []client.Object{
+			&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}},
+			&corev1.Pod{ObjectMeta: in("api-0"), Spec: spec},
+			&corev1.Pod{ObjectMeta: in("worker-0"), Spec: spec},
+			&corev1.Secret{ObjectMeta: in("card-keys"), StringData: map[string]string{"key": "not for everyone"}},
+		} {
+			if err := c.Create(ctx, o); err != nil {
+				return fmt.Errorf("cannot create %T %q on %q: %w", o, o.GetName(), m.name, err)
+			}
+		}
+		return nil
+	})
+}
+
+// each does something for all members at the same time.
+func each(ctx context.Context, do func(context.Context, member) error) error {
+	group, ctx := errgroup.WithContext(ctx)
+	for _, m := range members {
+		group.Go(func() error { return do(ctx, m) })
+	}
+	return group.Wait()
+}
+
+// newClient reads and writes past any cache.
+func newClient(config *rest.Config) (client.WithWatch, error) {
+	scheme, err := controllers.Scheme()
+	if err != nil {
+		return nil, err
+	}
+	return client.NewWithWatch(config, client.Options{Scheme: scheme})
+}
+
+// until polls for a condition, which says what is still missing or "", and tells
+// how long it took.
+func until(ctx context.Context, limit time.Duration, missing func(context.Context) string) (time.Duration, error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	tick := time.NewTicker(25 * time.Millisecond)
+	defer tick.Stop()
+	began, last := time.Now(), ""
+	for {
+		if said := missing(ctx); said == "" {
+			return time.Since(began), nil
+		} else if ctx.Err() == nil {
+			last = said
+		}
+		select {
+		case <-ctx.Done():
+			return time.Since(began), fmt.Errorf("not within %s: %s", limit, strings.TrimSpace(last))
+		case <-tick.C:
+		}
+	}
+}
