@@ -2,19 +2,42 @@ package direct
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"reflect"
-	"strings"
 
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/sallyport-dev/sallyport/api/v1alpha1"
 	"github.com/sallyport-dev/sallyport/internal/distribute"
 )
+
+var errForeign = errors.New("an object of this name exists that Sallyport did not make")
+
+// bindable refuses a binding whose role is not as it should be on the member: it
+// would give whatever the role says instead. Where the role is somebody else's,
+// the binding is taken away if it stands.
+func bindable(ctx context.Context, member client.Client, o *unstructured.Unstructured, unsound map[distribute.ObjectRef]error) error {
+	kind, _, _ := unstructured.NestedString(o.Object, "roleRef", "kind")
+	name, _, _ := unstructured.NestedString(o.Object, "roleRef", "name")
+	role := distribute.ObjectRef{Kind: kind, Name: name}
+	if kind == "Role" {
+		role.Namespace = o.GetNamespace()
+	}
+	why, ok := unsound[role]
+	if !ok {
+		return nil
+	}
+	if errors.Is(why, errForeign) {
+		if err := remove(ctx, member, distribute.ObjectRef{Kind: o.GetKind(), Namespace: o.GetNamespace(), Name: o.GetName()}); err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("not bound, since %s could not be applied: %w", role, why)
+}
 
 // apply makes an object on a member be what is wanted, and nothing more.
 func apply(ctx context.Context, member client.Client, want *unstructured.Unstructured) error {
@@ -25,7 +48,7 @@ func apply(ctx context.Context, member client.Client, want *unstructured.Unstruc
 	case err != nil:
 		return err
 	case !distribute.Ours(live):
-		return fmt.Errorf("an object of this name exists that Sallyport did not make")
+		return errForeign
 	case exact(live, want):
 		return nil
 	case !reflect.DeepEqual(live.Object["roleRef"], want.Object["roleRef"]):
@@ -33,28 +56,19 @@ func apply(ctx context.Context, member client.Client, want *unstructured.Unstruc
 		if err := removeSeen(ctx, member, live); err != nil {
 			return err
 		}
-	case added(live, want):
-		// An apply leaves what somebody else has added.
-		replaced := want.DeepCopy()
-		replaced.SetResourceVersion(live.GetResourceVersion())
-		return member.Update(ctx, replaced, fieldOwner)
 	}
-	return member.Apply(ctx, client.ApplyConfigurationFromUnstructured(want.DeepCopy()), fieldOwner, client.ForceOwnership)
-}
-
-// added reports whether a live object has what an apply of want would not take
-// away: an aggregationRule, or a label by which another role could take it up.
-func added(live, want *unstructured.Unstructured) bool {
-	if live.Object["aggregationRule"] != nil {
-		return true
+	applied := want.DeepCopy()
+	if err := member.Apply(ctx, client.ApplyConfigurationFromUnstructured(applied), fieldOwner, client.ForceOwnership); err != nil {
+		return err
 	}
-	wanted := want.GetLabels()
-	for label := range live.GetLabels() {
-		if _, ok := wanted[label]; !ok && !strings.HasPrefix(label, v1alpha1.GrantLabelPrefix) {
-			return true
-		}
+	if exact(applied, want) {
+		return nil
 	}
-	return false
+	// An apply leaves what somebody else has added: an aggregationRule, a label by
+	// which another role could take this one up, or one that names another grant.
+	replaced := want.DeepCopy()
+	replaced.SetResourceVersion(applied.GetResourceVersion())
+	return member.Update(ctx, replaced, fieldOwner)
 }
 
 // exact reports whether a live object means just what is wanted.

@@ -63,8 +63,6 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	if err != nil {
 		return ctrl.Result{}, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, or(r.Timeout, 30*time.Second))
-	defer cancel()
 	if !cm.DeletionTimestamp.IsZero() {
 		return ctrl.Result{}, ignoreConflict(r.takeAway(ctx, cm, order))
 	}
@@ -86,6 +84,12 @@ func ignoreConflict(err error) error {
 	return err
 }
 
+// onMember bounds what is done on a member. What is told of it to the hub is not
+// bounded by it: of a member that hangs, that is what there is to tell.
+func (r *Reconciler) onMember(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, or(r.Timeout, 30*time.Second))
+}
+
 // carryOut brings the member to what is ordered.
 func (r *Reconciler) carryOut(ctx context.Context, cm *corev1.ConfigMap, order distribute.DirectOrder) error {
 	wanted, refs, err := manifests(order)
@@ -99,14 +103,22 @@ func (r *Reconciler) carryOut(ctx context.Context, cm *corev1.ConfigMap, order d
 			return err
 		}
 	}
-	member, err := r.Members.Client(ctx, order.Cluster)
+	onMember, cancel := r.onMember(ctx)
+	defer cancel()
+	member, err := r.Members.Client(onMember, order.Cluster)
 	if err != nil {
 		return r.failed(ctx, cm, may, []distribute.DirectFailure{{Message: err.Error()}}, err)
 	}
 	var failures []distribute.DirectFailure
 	var errs []error
-	for i, o := range wanted {
-		if err := apply(ctx, member, o); err != nil {
+	unsound := map[distribute.ObjectRef]error{}
+	for i, o := range wanted { // roles come before their bindings
+		err := bindable(onMember, member, o, unsound)
+		if err == nil {
+			err = apply(onMember, member, o)
+		}
+		if err != nil {
+			unsound[refs[i]] = err
 			failures = append(failures, distribute.DirectFailure{Object: refs[i].String(), Message: err.Error(), Labels: o.GetLabels()})
 			errs = append(errs, fmt.Errorf("cannot apply %s on cluster %q: %w", refs[i], order.Cluster, err))
 		}
@@ -116,7 +128,7 @@ func (r *Reconciler) carryOut(ctx context.Context, cm *corev1.ConfigMap, order d
 		if slices.Contains(refs, ref) {
 			continue
 		}
-		if err := remove(ctx, member, ref); err != nil {
+		if err := remove(onMember, member, ref); err != nil {
 			left = append(left, ref)
 			failures = append(failures, distribute.DirectFailure{Object: ref.String(), Message: err.Error()})
 			errs = append(errs, fmt.Errorf("cannot remove %s from cluster %q: %w", ref, order.Cluster, err))
@@ -137,12 +149,14 @@ func (r *Reconciler) takeAway(ctx context.Context, cm *corev1.ConfigMap, order d
 		return nil
 	}
 	if len(order.Applied) > 0 {
-		member, err := r.Members.Client(ctx, order.Cluster)
+		onMember, cancel := r.onMember(ctx)
+		defer cancel()
+		member, err := r.Members.Client(onMember, order.Cluster)
 		if err != nil {
 			return err
 		}
 		for _, ref := range order.Applied {
-			if err := remove(ctx, member, ref); err != nil {
+			if err := remove(onMember, member, ref); err != nil {
 				return fmt.Errorf("cannot remove %s from cluster %q: %w", ref, order.Cluster, err)
 			}
 		}
