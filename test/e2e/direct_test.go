@@ -366,7 +366,7 @@ func testDirectDrift(t *testing.T, w *world, edge client.Client) {
 func testForeign(t *testing.T, w *world, edge client.Client) {
 	theirs := &rbacv1.ClusterRole{
 		ObjectMeta: metav1.ObjectMeta{Name: "sallyport:accessrole:taken", Labels: map[string]string{"owner": "somebody"}},
-		Rules:      []rbacv1.PolicyRule{{Verbs: []string{"get"}, APIGroups: []string{""}, Resources: []string{"nodes"}}},
+		Rules:      []rbacv1.PolicyRule{{Verbs: []string{"get"}, APIGroups: []string{""}, Resources: []string{"secrets"}}},
 	}
 	w.must(edge.Create(w.ctx, theirs))
 	untouched := func() {
@@ -388,11 +388,25 @@ func testForeign(t *testing.T, w *world, edge client.Client) {
 	untouched()
 	// Others are not held up by it.
 	w.ready("payments", "oncall", "True Applied")
-	// Their role gives bob nothing by our binding, since a binding to it is a
-	// grant of what somebody else wrote.
-	if ok, err := may(w.ctx, edge, "bob", nil, "get", "", "nodes", "", ""); err != nil || ok {
-		t.Errorf("bob reads nodes: %t, %v", ok, err)
+	// A binding of ours to a role of theirs would give what they wrote.
+	if w.can("edge-1", bob, "get", "secrets", "payments") {
+		t.Error("bob has what somebody else's role says")
 	}
+	t.Run("also one that was ours", func(t *testing.T) {
+		w.must(edge.Delete(w.ctx, theirs))
+		w.ready("payments", "taken", "True Applied")
+		if !w.can("edge-1", bob, "get", "configmaps", "payments") {
+			t.Error("bob lacks what his grant gives")
+		}
+		ours := &rbacv1.ClusterRole{}
+		w.must(edge.Get(w.ctx, client.ObjectKeyFromObject(theirs), ours))
+		ours.Rules, ours.Labels = theirs.Rules, theirs.Labels
+		w.must(edge.Update(w.ctx, ours))
+		theirs = ours
+		w.waitCan(false, "edge-1", bob, "get", "secrets", "payments")
+		w.ready("payments", "taken", "False ApplyFailed")
+		untouched()
+	})
 	w.delete(grantOf("taken", "", nil))
 	w.ready("payments", "taken", "gone")
 	untouched()
@@ -471,7 +485,7 @@ users: [{name: u, user: {auth-provider: {name: oidc, config: {id-token: %[1]s-id
 	w.eventually("the grant says why", func() string {
 		g := w.grant("payments", "refused")
 		for _, want := range []struct{ cluster, text string }{
-			{"runs", "users[0].user.exec"}, {"provides", "users[0].user.auth-provider"}, {"tenant", "not in the fleet"},
+			{"runs", "users[].user.exec is not allowed"}, {"provides", "users[].user.auth-provider is not allowed"}, {"tenant", "not in the fleet"},
 		} {
 			if !slices.ContainsFunc(g.Status.Failures, func(f v1alpha1.GrantFailure) bool {
 				return f.Cluster == want.cluster && strings.Contains(f.Message, want.text)
