@@ -73,7 +73,7 @@ func (w *world) install(ctx context.Context) error {
 			continue
 		}
 		// A kind is served a moment after its definition is there.
-		_, err := until(ctx, time.Minute, func(ctx context.Context) string {
+		err := until(ctx, time.Minute, func(ctx context.Context) string {
 			err := w.hub.Apply(ctx, client.ApplyConfigurationFromUnstructured(o), client.FieldOwner("demo"))
 			if err != nil {
 				return err.Error()
@@ -87,7 +87,7 @@ func (w *world) install(ctx context.Context) error {
 	if err := w.startController(ctx); err != nil {
 		return err
 	}
-	_, err = until(ctx, time.Minute, func(ctx context.Context) string { return w.notApplied(ctx, "bob-dev", "") })
+	err = until(ctx, time.Minute, func(ctx context.Context) string { return w.notApplied(ctx, "bob-dev", "") })
 	if err != nil {
 		return fmt.Errorf("cannot sync the repository: %w", err)
 	}

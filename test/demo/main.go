@@ -51,7 +51,7 @@ func demo(ctx context.Context, out *screen, keep bool) (err error) {
 	defer unlock()
 	began := time.Now()
 	out.opening()
-	if err := clear(dir, "bin"); err != nil {
+	if err := empty(dir, "bin"); err != nil {
 		return err
 	}
 	w, err := boot(ctx, out, dir, keep)
@@ -64,7 +64,7 @@ func demo(ctx context.Context, out *screen, keep bool) (err error) {
 			return
 		}
 		out.note("Stopping everything.")
-		err = errors.Join(err, w.fleet.Stop(), clear(dir, "bin", "logs", "repo"))
+		err = errors.Join(err, w.fleet.Stop(), empty(dir, "bin", "logs", "repo"))
 		if n, _ := controlplane.Running(dir); n > 0 {
 			err = errors.Join(err, fmt.Errorf("%d processes are still running: make demo-stop", n))
 		}
@@ -110,7 +110,7 @@ func end(out *screen) error {
 		out.say("No demo is running.")
 		return nil
 	}
-	if err := errors.Join(controlplane.StopDetached(dir), clear(dir, "bin", "logs", "repo")); err != nil {
+	if err := errors.Join(controlplane.StopDetached(dir), empty(dir, "bin", "logs", "repo")); err != nil {
 		return err
 	}
 	out.say(fmt.Sprintf("Stopped %d processes. The logs and the repository are still in %s.", n, short(dir)))
@@ -162,8 +162,8 @@ func lock(dir string) (unlock func(), err error) {
 	return func() { f.Close() }, nil
 }
 
-// clear empties the demo's folder, but for what is spared.
-func clear(dir string, spared ...string) error {
+// empty clears the demo's folder, but for what is spared.
+func empty(dir string, spared ...string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return err

@@ -49,11 +49,11 @@ func (s *screen) opening() {
 type progress struct{ *screen }
 
 func (p progress) Write(line []byte) (int, error) {
-	clear := ""
+	erase := ""
 	if p.colour {
-		clear = "\x1b[K"
+		erase = "\x1b[K"
 	}
-	_, err := fmt.Fprintf(p.w, "%s  %s", clear, line)
+	_, err := fmt.Fprintf(p.w, "%s  %s", erase, line)
 	return len(line), err
 }
 

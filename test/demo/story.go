@@ -103,16 +103,15 @@ func (s *story) expect(ctx context.Context, p person, resource, member string, w
 }
 
 // await asks until the answer is as wanted, and tells how long that took.
-func (s *story) await(ctx context.Context, p person, resource, member string, want verdict, since time.Time) answer {
+func (s *story) await(ctx context.Context, p person, resource, member string, want verdict, since time.Time) {
 	var a answer
-	_, _ = until(ctx, patience, func(ctx context.Context) string {
+	_ = until(ctx, patience, func(ctx context.Context) string {
 		if a = s.ask(ctx, p, resource, member); a.verdict != want {
 			return a.String()
 		}
 		return ""
 	})
 	s.judge(question(p, resource, member), a, time.Since(since), want)
-	return a
 }
 
 func (s *story) judge(asked string, a answer, took time.Duration, want verdict) {

@@ -64,7 +64,7 @@ func boot(ctx context.Context, out *screen, dir string, keep bool) (_ *world, er
 	}
 	defer func() {
 		if err != nil && w.fleet != nil {
-			err = errors.Join(err, w.fleet.Stop(), clear(dir, "bin", "logs"))
+			err = errors.Join(err, w.fleet.Stop(), empty(dir, "bin", "logs"))
 		}
 	}()
 
@@ -186,23 +186,22 @@ func newClient(config *rest.Config) (client.WithWatch, error) {
 	return client.NewWithWatch(config, client.Options{Scheme: scheme})
 }
 
-// until polls for a condition, which says what is still missing or "", and tells
-// how long it took.
-func until(ctx context.Context, limit time.Duration, missing func(context.Context) string) (time.Duration, error) {
+// until polls for a condition, which says what is still missing or "".
+func until(ctx context.Context, limit time.Duration, missing func(context.Context) string) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	tick := time.NewTicker(25 * time.Millisecond)
 	defer tick.Stop()
-	began, last := time.Now(), ""
+	last := ""
 	for {
 		if said := missing(ctx); said == "" {
-			return time.Since(began), nil
+			return nil
 		} else if ctx.Err() == nil {
 			last = said
 		}
 		select {
 		case <-ctx.Done():
-			return time.Since(began), fmt.Errorf("not within %s: %s", limit, strings.TrimSpace(last))
+			return fmt.Errorf("not within %s: %s", limit, strings.TrimSpace(last))
 		case <-tick.C:
 		}
 	}
