@@ -6,8 +6,10 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 
 	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/sallyport-dev/sallyport/api/v1alpha1"
@@ -129,6 +131,7 @@ func (r *Reconciler) decideMembers(seen *observation, members []compile.Member) 
 	}
 	var out []carrierWrite
 	wanted := map[carrierKey]bool{}
+	objects := wantedObjects(members)
 	for _, m := range members {
 		member, _ := seen.snapshot.Fleet.Get(m.Name)
 		carrier, ok := r.Carriers[member.Delivery]
@@ -138,18 +141,17 @@ func (r *Reconciler) decideMembers(seen *observation, members []compile.Member) 
 		for _, p := range carrier.Parcels(m.Name, m.Works) {
 			key := carrierKey{member.Delivery, carrier.Key(p)}
 			wanted[key] = true
-			if w, needed := r.decideCarrier(key, carrier, seen.carriers[member.Delivery][key.ObjectKey], &p); needed {
+			if w, needed := r.decideCarrier(seen, key, carrier, &p, objects(m.Name)); needed {
 				out = append(out, w)
 			}
 		}
 	}
 	for delivery, carriers := range seen.carriers {
 		for key, s := range carriers {
-			k := carrierKey{delivery, key}
-			if !wanted[k] {
-				delete(r.carried, k)
-				if !s.Deleting {
-					out = append(out, carrierWrite{key: k, cluster: s.Cluster, live: s.object})
+			if k := (carrierKey{delivery, key}); !wanted[k] && !s.Deleting {
+				nothing := &distribute.Parcel{Cluster: s.Cluster, Name: key.Name}
+				if w, needed := r.decideCarrier(seen, k, r.Carriers[delivery], nothing, objects(s.Cluster)); needed {
+					out = append(out, w)
 				}
 			}
 		}
@@ -163,8 +165,35 @@ func (r *Reconciler) decideMembers(seen *observation, members []compile.Member) 
 	return out
 }
 
-func (r *Reconciler) decideCarrier(key carrierKey, carrier distribute.Carrier, s standing, p *distribute.Parcel) (carrierWrite, bool) {
+// wantedObjects tells, for a member, which objects any of its works wants. It
+// looks only when it is asked.
+func wantedObjects(members []compile.Member) func(cluster string) func(id string) bool {
+	known := map[string]map[string]bool{}
+	return func(cluster string) func(string) bool {
+		return func(id string) bool {
+			ids, ok := known[cluster]
+			if !ok {
+				ids = map[string]bool{}
+				known[cluster] = ids
+				i, found := slices.BinarySearchFunc(members, cluster, func(m compile.Member, c string) int { return strings.Compare(m.Name, c) })
+				if found {
+					for _, w := range members[i].Works {
+						for _, o := range w.Objects {
+							ids[o.ID()] = true
+						}
+					}
+				}
+			}
+			return ids[id]
+		}
+	}
+}
+
+// decideCarrier says what to write to bring a carrier to a parcel, if anything. A
+// parcel of nothing deletes it.
+func (r *Reconciler) decideCarrier(seen *observation, key carrierKey, carrier distribute.Carrier, p *distribute.Parcel, wanted func(string) bool) (carrierWrite, bool) {
 	w := carrierWrite{key: key, cluster: p.Cluster, parcel: p}
+	s := seen.carriers[key.Delivery][key.ObjectKey]
 	switch {
 	case s.object == nil:
 		return w, true
@@ -173,14 +202,50 @@ func (r *Reconciler) decideCarrier(key carrierKey, carrier distribute.Carrier, s
 	}
 	w.live = s.object
 	now := carried{s.object.GetResourceVersion(), p.Of}
-	if r.carried[key] != now {
-		if !carrier.Carries(s.object, *p) {
-			return w, true
+	if p.Of == nil || r.carried[key] != now {
+		if retired := carrier.Retire(s.object, *p, wanted, r.settled(seen, key, s)); len(retired) > 0 {
+			p.Objects, p.Of = append(slices.Clone(p.Objects), retired...), nil
 		}
-		r.carried[key] = now
+		switch {
+		case len(p.Objects) == 0:
+			delete(r.carried, key)
+			w.parcel = nil
+			return w, true
+		case !carrier.Carries(s.object, *p):
+			return w, true
+		case p.Of == nil: // something is being retired
+			seen.again(r.retireAfter())
+		default:
+			r.carried[key] = now
+		}
 	}
 	w.resync = r.drifted(key, s.object)
 	return w, w.resync != ""
+}
+
+// settled reports whether a member has confirmed the very content of a carrier for
+// as long as it takes its agent to remember what it applied.
+func (r *Reconciler) settled(seen *observation, key carrierKey, s standing) bool {
+	if r.confirmed == nil {
+		r.confirmed = map[carrierKey]confirmed{}
+	}
+	if !s.Confirmed {
+		delete(r.confirmed, key)
+		return false
+	}
+	c, ok := r.confirmed[key]
+	if !ok || c.uid != s.object.GetUID() || c.generation != s.object.GetGeneration() {
+		r.confirmed[key] = confirmed{s.object.GetUID(), s.object.GetGeneration(), seen.now}
+		return false
+	}
+	return seen.now.Sub(c.since) >= r.retireAfter()
+}
+
+// confirmed is when a carrier's content was first seen to be confirmed.
+type confirmed struct {
+	uid        types.UID
+	generation int64
+	since      time.Time
 }
 
 func (w carrierWrite) rank() int {

@@ -36,6 +36,15 @@ type observation struct {
 	hub map[string]map[client.ObjectKey]client.Object
 	// carriers is what stands of carriers, by way of delivery.
 	carriers map[fleet.Delivery]map[client.ObjectKey]standing
+	// soon is when to look again for what no event tells of; zero for never.
+	soon time.Duration
+}
+
+// again asks for another pass after d, or earlier.
+func (seen *observation) again(d time.Duration) {
+	if d = max(d, time.Millisecond); seen.soon == 0 || d < seen.soon {
+		seen.soon = d
+	}
 }
 
 // standing is a carrier and what it tells.

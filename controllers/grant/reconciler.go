@@ -60,6 +60,7 @@ type Reconciler struct {
 	carried   map[carrierKey]carried
 	versions  map[carrierKey]versions
 	standings map[carrierKey]standing
+	confirmed map[carrierKey]confirmed
 	fleet     *fleet.Fleet
 }
 
@@ -86,6 +87,9 @@ func (r *Reconciler) writers() int {
 	}
 	return 8
 }
+
+// retireAfter is how long an emptied object stays in a work.
+func (r *Reconciler) retireAfter() time.Duration { return 2 * time.Second }
 
 func (r *Reconciler) grace() time.Duration {
 	if r.Grace > 0 {

@@ -36,8 +36,15 @@ func (r *Reconciler) report(ctx context.Context, seen *observation, p plan, done
 	for _, g := range seen.grants {
 		alive[g.UID] = true
 		label := compile.GrantLabel(keyOf(g))
-		result, _ := p.output.Result(keyOf(g))
 		deleting := !g.DeletionTimestamp.IsZero()
+		result, compiled := p.output.Result(keyOf(g))
+		switch {
+		case compiled || deleting:
+		case g.Spec.Suspend: // before it ever stood
+			result = compile.Result{Grant: keyOf(g), Phase: compile.Active}
+		default:
+			continue // it has no finalizer yet, and nothing was done for it
+		}
 		far := measure(result, label, stands.of(label), seen.snapshot.Fleet, done)
 		far.deleting = deleting
 		far.hub = (deleting || len(result.Clusters) == 0) && stands.onHub(label)
@@ -173,20 +180,14 @@ func (r *Reconciler) next(seen *observation, p plan, revoking bool, errs []error
 	if len(hard) > 0 {
 		return ctrl.Result{}, errors.Join(hard[:min(len(hard), 5)]...)
 	}
-	var after time.Duration
-	sooner := func(d time.Duration) {
-		if d = max(d, time.Millisecond); after == 0 || d < after {
-			after = d
-		}
-	}
 	if behind {
-		sooner(100 * time.Millisecond)
+		seen.again(100 * time.Millisecond)
 	}
 	if revoking {
-		sooner(r.grace() + time.Second)
+		seen.again(r.grace() + time.Second)
 	}
 	if !p.output.Next.IsZero() {
-		sooner(p.output.Next.Sub(seen.now))
+		seen.again(p.output.Next.Sub(seen.now))
 	}
-	return ctrl.Result{RequeueAfter: after}, nil
+	return ctrl.Result{RequeueAfter: seen.soon}, nil
 }

@@ -191,8 +191,8 @@ func (p *progress) active(g *v1alpha1.AccessGrant, now time.Time, grace time.Dur
 		return metav1.Condition{Type: v1alpha1.ConditionActive, Status: status, Reason: reason, Message: message}
 	}
 	if !p.deleting && p.result.Phase == compile.Active {
-		if v := validityOf(g); v != nil && v.NotAfter != nil {
-			return is(metav1.ConditionTrue, v1alpha1.ReasonActive, "until "+v.NotAfter.UTC().Format(time.RFC3339))
+		if end := instant(g, func(v *v1alpha1.Validity) *metav1.Time { return v.NotAfter }); end != "" {
+			return is(metav1.ConditionTrue, v1alpha1.ReasonActive, "until "+end)
 		}
 		return is(metav1.ConditionTrue, v1alpha1.ReasonActive, "within its validity")
 	}
@@ -203,13 +203,20 @@ func (p *progress) active(g *v1alpha1.AccessGrant, now time.Time, grace time.Dur
 	case p.deleting:
 		return is(metav1.ConditionFalse, v1alpha1.ReasonRevoked, "nothing of the grant is left")
 	case p.result.Phase == compile.NotYetActive:
-		return is(metav1.ConditionFalse, v1alpha1.ReasonNotYetActive, "from "+validityOf(g).NotBefore.UTC().Format(time.RFC3339))
+		return is(metav1.ConditionFalse, v1alpha1.ReasonNotYetActive, strings.TrimSpace("before notBefore "+instant(g, func(v *v1alpha1.Validity) *metav1.Time { return v.NotBefore })))
 	default:
-		return is(metav1.ConditionFalse, v1alpha1.ReasonExpired, "ended "+validityOf(g).NotAfter.UTC().Format(time.RFC3339))
+		return is(metav1.ConditionFalse, v1alpha1.ReasonExpired, strings.TrimSpace("after notAfter "+instant(g, func(v *v1alpha1.Validity) *metav1.Time { return v.NotAfter })))
 	}
 }
 
-func validityOf(g *v1alpha1.AccessGrant) *v1alpha1.Validity { return g.Spec.Validity }
+// instant of a grant's validity, or "" where its spec has none: a suspended grant
+// goes by the validity that it holds, whatever its spec has become.
+func instant(g *v1alpha1.AccessGrant, of func(*v1alpha1.Validity) *metav1.Time) string {
+	if g.Spec.Validity == nil || of(g.Spec.Validity) == nil {
+		return ""
+	}
+	return of(g.Spec.Validity).UTC().Format(time.RFC3339)
+}
 
 // revocation is under way, or residual where a member is known to be down or has
 // taken longer than the grace.

@@ -36,6 +36,11 @@ type Carrier interface {
 	// Carries reports whether live is an object as Wrap would make it for the
 	// parcel.
 	Carries(live client.Object, p Parcel) bool
+	// Retire lists, emptied of what they give, the objects that live has and the
+	// parcel does not, and that have to stay in it for now. Those that are wanted
+	// in another parcel for the member are left out. settled: the member has held
+	// what is in live for a while.
+	Retire(live client.Object, p Parcel, wanted func(id string) bool, settled bool) []*compile.Object
 	// Standing is what live tells of the member.
 	Standing(live client.Object) Standing
 	// Owns reports whether an object with Sallyport's label is one of the carrier's.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"reflect"
 	"strconv"
 	"testing"
 	"time"
@@ -130,7 +131,7 @@ func (m *model) fill(g *v1alpha1.AccessGrant) {
 		v1alpha1.ClusterSelection{Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"env": "prod"}}},
 		v1alpha1.ClusterSelection{Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"env": "dev"}}})
 	g.Spec.Access = []v1alpha1.AccessEntry{m.randomAccess()}
-	if second := m.randomAccess(); m.rnd.IntN(3) == 0 && fmt.Sprint(second) != fmt.Sprint(g.Spec.Access[0]) {
+	if second := m.randomAccess(); m.rnd.IntN(3) == 0 && !reflect.DeepEqual(second, g.Spec.Access[0]) {
 		g.Spec.Access = append(g.Spec.Access, second)
 	}
 }

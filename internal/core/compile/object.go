@@ -27,6 +27,9 @@ type Object struct {
 	Grants, Sources []string
 }
 
+// ID tells an object from others on its cluster: kind, namespace and name.
+func (o *Object) ID() string { return o.Kind + " " + o.Namespace + "/" + o.Name }
+
 // compareObjects puts what is referred to before what refers: ClusterRoles and
 // Roles before bindings, each by namespace and name.
 func compareObjects(a, b *Object) int {
