@@ -65,9 +65,9 @@ func invite(ctx context.Context, out *screen, w *world) error {
 	}
 	for _, line := range [][2]string{
 		{".demo/hub.kubeconfig", "administrator of the hub"},
-		{".demo/members/<name>.kubeconfig", "administrators of prod-eu-1, prod-us-1, dev-1"},
-		{".demo/users/<name>.kubeconfig", "alice and bob, through the hub; a context per member"},
-		{".demo/repo", "the Git repository: commit on main to change access"},
+		{".demo/members/<name>.kubeconfig", "their administrators: prod-eu-1, …"},
+		{".demo/users/<name>.kubeconfig", "alice and bob: through the hub, to each member"},
+		{".demo/repo", "Git: commit on main to change access"},
 		{".demo/logs", "what everything has to say"},
 	} {
 		fmt.Fprintf(out.w, "  %s %s\n", pad(line[0], 32), line[1])
@@ -76,7 +76,7 @@ func invite(ctx context.Context, out *screen, w *world) error {
 	out.quote(`git -C .demo/repo revert --no-edit HEAD
 kubectl --kubeconfig .demo/hub.kubeconfig get accessgrants -A
 kubectl --kubeconfig .demo/users/alice.kubeconfig get pods
-kubectl --kubeconfig .demo/users/alice.kubeconfig --context dev-1 get pods`)
+kubectl --kubeconfig .demo/users/alice.kubeconfig --context prod-us-1 get secrets`)
 	fmt.Fprintln(out.w)
 	out.say("The tutorial goes on from here: docs/tutorials/first-grant.md")
 	out.say("To end it: make demo-stop")

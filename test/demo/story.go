@@ -19,6 +19,7 @@ type story struct {
 	*world
 	*screen
 	watched *watch // bob, all the time
+	over    func() bool
 
 	commit plumbing.Hash // that gave alice her access
 	took   time.Duration // from there until she had it
@@ -58,7 +59,7 @@ func play(ctx context.Context, out *screen, w *world) bool {
 		"Until Sallyport's own gateway exists they go in through Karmada's proxy on the hub: " +
 		"alice lists pods on prod-eu-1 with")
 	out.quote("GET " + way("prod-eu-1") + "\n      /api/v1/namespaces/payments/pods")
-	s := &story{world: w, screen: out, watched: watchBob(ctx, w)}
+	s := &story{world: w, screen: out, watched: watchBob(ctx, w), over: func() bool { return ctx.Err() != nil }}
 	defer s.watched.stop()
 
 	var results []result
@@ -116,14 +117,17 @@ func (s *story) await(ctx context.Context, p person, resource, member string, wa
 
 func (s *story) judge(asked string, a answer, took time.Duration, want verdict) {
 	ok := a.verdict == want
-	s.row(asked, a.String(), took, ok)
+	s.fact(asked, a.String(), took, ok)
 	if !ok {
-		s.astray = append(s.astray, fmt.Sprintf("%s: expected %q, got %q %v", asked, want, a, a.err))
+		s.astray = append(s.astray, fmt.Sprintf("expected was %q; the API server said: %v", want, a.err))
 	}
 }
 
-// fact shows something that was looked at.
+// fact shows something that was looked at, unless ^C came first.
 func (s *story) fact(what, got string, took time.Duration, ok bool) {
+	if s.over() {
+		return
+	}
 	s.row(what, got, took, ok)
 	if !ok {
 		s.astray = append(s.astray, what+": "+got)

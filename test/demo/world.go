@@ -64,7 +64,10 @@ func boot(ctx context.Context, out *screen, dir string, keep bool) (_ *world, er
 	}
 	defer func() {
 		if err != nil && w.fleet != nil {
-			err = errors.Join(err, w.fleet.Stop(), empty(dir, "bin", "logs"))
+			err = errors.Join(err, w.fleet.Stop())
+		}
+		if err != nil {
+			err = errors.Join(err, empty(dir, "bin", "logs"))
 		}
 	}()
 
