@@ -8,6 +8,10 @@ const (
 	// ManagedByValue is Sallyport's name in ManagedByLabel.
 	ManagedByValue = "sallyport"
 
+	// SyncManagedByValue is the built-in Git sync's name in ManagedByLabel, on what
+	// it applied.
+	SyncManagedByValue = "sallyport-sync"
+
 	// GrantLabelPrefix begins the labels that name the grants behind an object:
 	// one label per grant, GrantLabelPrefix + the first 20 hexadecimal digits of
 	// the SHA-256 of namespace/name, with the grant's namespace as the value.

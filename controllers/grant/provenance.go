@@ -57,6 +57,14 @@ const (
 func appliedBy(g *v1alpha1.AccessGrant) *v1alpha1.GrantSource {
 	labels, annotations := g.GetLabels(), g.GetAnnotations()
 	switch {
+	// The built-in sync first: what it commits may carry others' labels, but not
+	// its own label of ownership.
+	case labels[v1alpha1.ManagedByLabel] == v1alpha1.SyncManagedByValue:
+		namespace, name, _ := strings.Cut(annotations[v1alpha1.SyncAnnotation], "/")
+		return &v1alpha1.GrantSource{
+			Kind: gitSyncKind, Namespace: namespace, Name: name,
+			Revision: annotations[v1alpha1.RevisionAnnotation], Author: annotations[v1alpha1.AuthorAnnotation],
+		}
 	case labels[kustomizeName] != "":
 		return &v1alpha1.GrantSource{Kind: KustomizationKind.Kind, Namespace: labels[kustomizeNamespace], Name: labels[kustomizeName]}
 	case labels[helmName] != "":
@@ -69,12 +77,6 @@ func appliedBy(g *v1alpha1.AccessGrant) *v1alpha1.GrantSource {
 			namespace, name = "argocd", app
 		}
 		return &v1alpha1.GrantSource{Kind: ApplicationKind.Kind, Namespace: namespace, Name: name}
-	case annotations[v1alpha1.SyncAnnotation] != "":
-		namespace, name, _ := strings.Cut(annotations[v1alpha1.SyncAnnotation], "/")
-		return &v1alpha1.GrantSource{
-			Kind: gitSyncKind, Namespace: namespace, Name: name,
-			Revision: annotations[v1alpha1.RevisionAnnotation], Author: annotations[v1alpha1.AuthorAnnotation],
-		}
 	}
 	return nil
 }

@@ -10,10 +10,6 @@ import (
 	"github.com/sallyport-dev/sallyport/api/v1alpha1"
 )
 
-// ManagedByValue is the value of v1alpha1.ManagedByLabel on applied objects, which
-// v1alpha1.SyncAnnotation goes with. Nothing without the two is deleted.
-const ManagedByValue = "sallyport-sync"
-
 // live is what the cluster has: the metadata of all objects of the kinds at hand.
 type live map[Ref]metav1.ObjectMeta
 
@@ -141,7 +137,7 @@ func (p *plan) drop(sync string, ref Ref, cluster live) {
 
 // owner returns the sync that an object says it belongs to, if any.
 func owner(m metav1.ObjectMeta) string {
-	if m.Labels[v1alpha1.ManagedByLabel] != ManagedByValue {
+	if m.Labels[v1alpha1.ManagedByLabel] != v1alpha1.SyncManagedByValue {
 		return ""
 	}
 	return m.Annotations[v1alpha1.SyncAnnotation]
@@ -151,7 +147,7 @@ func owner(m metav1.ObjectMeta) string {
 // it comes from. What the commit itself says of that is overwritten.
 func stamp(o Object, sync string, e Entry) Object {
 	u := o.DeepCopy()
-	u.SetLabels(merged(u.GetLabels(), map[string]string{v1alpha1.ManagedByLabel: ManagedByValue}))
+	u.SetLabels(merged(u.GetLabels(), map[string]string{v1alpha1.ManagedByLabel: v1alpha1.SyncManagedByValue}))
 	u.SetAnnotations(merged(u.GetAnnotations(), map[string]string{
 		v1alpha1.SyncAnnotation:     sync,
 		v1alpha1.RevisionAnnotation: e.Revision,

@@ -209,7 +209,7 @@ func TestPlan(t *testing.T) {
 		"Of another sync": {
 			reason: "Two syncs must not fight over an object.",
 			before: func(w *world) {
-				w.live[grantRef("three")] = metav1.ObjectMeta{UID: "t", Labels: map[string]string{v1alpha1.ManagedByLabel: ManagedByValue}, Annotations: map[string]string{v1alpha1.SyncAnnotation: "x/y"}}
+				w.live[grantRef("three")] = metav1.ObjectMeta{UID: "t", Labels: map[string]string{v1alpha1.ManagedByLabel: v1alpha1.SyncManagedByValue}, Annotations: map[string]string{v1alpha1.SyncAnnotation: "x/y"}}
 			},
 			grants: map[string]string{"one": "x", "two": "x", "three": "x"},
 			want:   map[string][]string{"conflicts": {"three"}},

@@ -115,15 +115,15 @@ func load(ctx context.Context, c client.Client, key types.NamespacedName) (*stor
 		s.configMap = &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{
 			Namespace: key.Namespace,
 			Name:      key.Name,
-			Labels:    map[string]string{v1alpha1.ManagedByLabel: ManagedByValue},
+			Labels:    map[string]string{v1alpha1.ManagedByLabel: v1alpha1.SyncManagedByValue},
 		}}
 		return s, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot get state %q: %w", key, err)
 	}
-	if s.configMap.Labels[v1alpha1.ManagedByLabel] != ManagedByValue {
-		return nil, fmt.Errorf("cannot use ConfigMap %q for the state: it has not the label %s=%s", key, v1alpha1.ManagedByLabel, ManagedByValue)
+	if s.configMap.Labels[v1alpha1.ManagedByLabel] != v1alpha1.SyncManagedByValue {
+		return nil, fmt.Errorf("cannot use ConfigMap %q for the state: it has not the label %s=%s", key, v1alpha1.ManagedByLabel, v1alpha1.SyncManagedByValue)
 	}
 	s.status = readStatus(s.configMap.Data)
 	s.inventory, err = decodeInventory(s.configMap.Data[inventoryKey], s.configMap.BinaryData[packedKey])

@@ -55,7 +55,7 @@ type world struct {
 func newWorld(t *testing.T, members ...string) *world {
 	t.Helper()
 	fleet := controlplane.ForTest(t, controlplane.Options{Members: members, ControllerManager: true})
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	t.Cleanup(cancel)
 	w := &world{T: t, fleet: fleet, ctx: ctx}
 	w.hub = w.client(fleet.Hub.AdminConfig())
