@@ -3,6 +3,8 @@ package distribute
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -26,7 +28,36 @@ const (
 	executionFinalizer = "karmada.io/execution-controller"
 )
 
+// What a manifest must say of itself, or Karmada neglects it and says nothing.
+const (
+	// managedLabel, or Karmada neither changes nor removes the object.
+	managedLabel = "karmada.io/managed"
+	// workNamespaceAnnotation and workNameAnnotation, or Karmada does not put right
+	// what somebody changes on the member.
+	workNamespaceAnnotation = "work.karmada.io/namespace"
+	workNameAnnotation      = "work.karmada.io/name"
+	// managedLabelsAnnotation and managedAnnotationsAnnotation list keys that
+	// Karmada takes from the object when the manifest has them no more. It keeps
+	// all others that it finds on the member.
+	managedLabelsAnnotation      = "resourcetemplate.karmada.io/managed-labels"
+	managedAnnotationsAnnotation = "resourcetemplate.karmada.io/managed-annotations"
+)
+
+// aggregationLabels would add a role to one of Kubernetes' own. A manifest never
+// has them; to list them has Karmada take them away.
+var aggregationLabels = []string{
+	"rbac.authorization.k8s.io/aggregate-to-admin",
+	"rbac.authorization.k8s.io/aggregate-to-edit",
+	"rbac.authorization.k8s.io/aggregate-to-view",
+}
+
 // KarmadaWorks delivers by Karmada.
+//
+// What somebody changes on a member Karmada puts right at once. What somebody
+// deletes there it brings back only for Works with names of its own making, which
+// end in a hash of 32 bits: a tenant could find two objects of one name, so they
+// are not used here. Such an object comes back when its Work changes or Karmada's
+// controller starts.
 //
 // Karmada's Applied condition carries no generation. A narrowed object therefore
 // counts as confirmed while the condition still speaks of the object as it was
@@ -85,11 +116,11 @@ func (c KarmadaWorks) Wrap(p Parcel, live client.Object) (client.Object, error) 
 	describe(w, p, before, nil)
 	manifests := make([]any, 0, len(p.Objects))
 	for _, o := range p.Objects {
-		var m map[string]any
-		if err := json.Unmarshal(o.JSON, &m); err != nil {
-			return nil, fmt.Errorf("cannot read manifest %s %q: %w", o.Kind, o.Name, err)
+		m, err := karmadaManifest(o, c.Key(p))
+		if err != nil {
+			return nil, err
 		}
-		manifests = append(manifests, m)
+		manifests = append(manifests, m.Object)
 	}
 	if err := unstructured.SetNestedSlice(w.Object, manifests, "spec", "workload", "manifests"); err != nil {
 		return nil, fmt.Errorf("cannot fill Work %q: %w", w.GetName(), err)
@@ -108,7 +139,44 @@ func (c KarmadaWorks) Carries(live client.Object, p Parcel) bool {
 			return false
 		}
 	}
-	return sameManifests(karmadaManifests(w), p.Objects)
+	stored := karmadaManifests(w)
+	if len(stored) != len(p.Objects) {
+		return false
+	}
+	for i, o := range p.Objects {
+		m, err := karmadaManifest(o, c.Key(p))
+		if err != nil {
+			return false
+		}
+		want, err := m.MarshalJSON()
+		if err != nil || !sameJSON(stored[i], want) {
+			return false
+		}
+	}
+	return true
+}
+
+// karmadaManifest is an object as Karmada has to have it to look after it.
+func karmadaManifest(o *compile.Object, work client.ObjectKey) (*unstructured.Unstructured, error) {
+	m := &unstructured.Unstructured{}
+	if err := json.Unmarshal(o.JSON, &m.Object); err != nil {
+		return nil, fmt.Errorf("cannot read manifest %s %q: %w", o.Kind, o.Name, err)
+	}
+	labels, annotations := m.GetLabels(), m.GetAnnotations()
+	if labels == nil {
+		labels = map[string]string{}
+	}
+	if annotations == nil {
+		annotations = map[string]string{}
+	}
+	labels[managedLabel] = "true"
+	m.SetLabels(labels)
+	annotations[workNamespaceAnnotation], annotations[workNameAnnotation] = work.Namespace, work.Name
+	annotations[managedLabelsAnnotation] = strings.Join(slices.Sorted(maps.Keys(labels)), ",") + "," + strings.Join(aggregationLabels, ",")
+	annotations[managedAnnotationsAnnotation] = ""
+	annotations[managedAnnotationsAnnotation] = strings.Join(slices.Sorted(maps.Keys(annotations)), ",")
+	m.SetAnnotations(annotations)
+	return m, nil
 }
 
 func karmadaManifests(w *unstructured.Unstructured) [][]byte {
