@@ -2,6 +2,7 @@ package compile
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -318,7 +319,7 @@ func TestManyGrantsOneObject(t *testing.T) {
 			s.Grants = append(s.Grants, grant(fmt.Sprintf("tenant/g%04d", i), to(user("alice")), on("m"), readPods))
 		}
 		o := Grants(s)
-		objects := append(o.Hub[:2:2], o.Members[0].Works[0].Objects...)
+		objects := slices.Concat(o.Hub, o.Members[0].Works[0].Objects)
 		for _, x := range objects {
 			labels, more := labelsOf(x), labelsOf(x)[v1alpha1.MoreGrantsLabel]
 			if want := n > MaxGrantLabels; (more == "true") != want || len(x.Grants) != n {
