@@ -60,8 +60,8 @@ func invite(ctx context.Context, out *screen, w *world) error {
 		if err := w.bringKubectl(ctx, out); err != nil {
 			return err
 		}
-		out.say("kubectl is in .demo/bin:  export PATH=$PWD/.demo/bin:$PATH")
-		out.say("")
+		out.say("kubectl is in .demo/bin: export PATH=$PATH:$PWD/.demo/bin")
+		fmt.Fprintln(out.w)
 	}
 	for _, line := range [][2]string{
 		{".demo/hub.kubeconfig", "administrator of the hub"},
