@@ -24,9 +24,8 @@ type Compiler struct {
 	order  []*compiled
 	// results of the grants, sorted by key.
 	results []Result
-	// onMember lists, by index into the fleet, who gives something there.
-	onMember [][]*expanded
-	members  []memberState
+	// members are what is on each, by index into the fleet.
+	members []memberState
 	// bySubject lists who gives something to each subject.
 	bySubject map[subject.Subject][]*expanded
 	hub       map[subject.Subject][]*Object
@@ -41,18 +40,6 @@ type compiled struct {
 	*expanded
 }
 
-// memberState is what a member held at the last snapshot.
-type memberState struct {
-	units map[unitKey][]*unit
-	works map[string]workState
-	out   []*Work
-}
-
-type workState struct {
-	units []*unit
-	work  *Work
-}
-
 // Grants compiles a snapshot. It keeps references to the specs in it, of grants
 // and of roles, and relies on their not being changed: what is changed comes with
 // another spec. Maps and lists of the snapshot may be used again.
@@ -61,8 +48,8 @@ func (c *Compiler) Grants(s Snapshot) Output {
 	reached := c.update(&s)
 
 	memo := passMemo{units: map[unitsKey][]sharedUnits{}, works: map[workKey][]workState{}}
-	for i := range reached.members {
-		c.compileMember(i, memo)
+	for i, keys := range reached.members {
+		c.members[i].compile(&c.fleet.Members()[i], keys, memo)
 	}
 	c.compileSubjects(reached.subjects)
 	return c.output()
@@ -76,21 +63,28 @@ func (c *Compiler) follow(s *Snapshot) {
 	}
 	*c = Compiler{
 		fleet: s.Fleet, catalog: newCatalog(s.Roles),
-		grants:   make(map[string]*compiled, len(s.Grants)),
-		onMember: make([][]*expanded, s.Fleet.Len()), members: make([]memberState, s.Fleet.Len()),
+		grants:    make(map[string]*compiled, len(s.Grants)),
+		members:   make([]memberState, s.Fleet.Len()),
 		bySubject: map[subject.Subject][]*expanded{}, hub: map[subject.Subject][]*Object{},
 	}
 }
 
-// reach of a change: the members, by index, and the subjects to compile again.
+// reach of a change: what has to be compiled again on members, by index, and for
+// subjects.
 type reach struct {
-	members  map[int]struct{}
+	members  map[int]map[unitKey]struct{}
 	subjects map[subject.Subject]struct{}
 }
 
 func (r reach) add(e *expanded) {
+	keys := slices.Collect(e.unitKeys())
 	for _, i := range e.clusters {
-		r.members[i] = struct{}{}
+		if r.members[i] == nil {
+			r.members[i] = make(map[unitKey]struct{}, len(keys))
+		}
+		for _, k := range keys {
+			r.members[i][k] = struct{}{}
+		}
 	}
 	for _, sub := range e.subjects {
 		r.subjects[sub] = struct{}{}
@@ -99,7 +93,7 @@ func (r reach) add(e *expanded) {
 
 // update expands what changed.
 func (c *Compiler) update(s *Snapshot) reach {
-	r := reach{map[int]struct{}{}, map[subject.Subject]struct{}{}}
+	r := reach{map[int]map[unitKey]struct{}{}, map[subject.Subject]struct{}{}}
 	fresh := len(c.grants) == 0
 	if c.sameGrants(s) {
 		c.results = slices.Clone(c.results) // the last output keeps its own
@@ -202,15 +196,16 @@ func (c *compiled) phaseAt(now time.Time) Phase {
 
 func compareKeys(a, b *expanded) int { return strings.Compare(a.key, b.key) }
 
-// insert a grant, at its place, wherever it gives something.
+// insert a grant, at its place, wherever it gives something. Lists are replaced and
+// not changed, since units keep them.
 func (c *Compiler) insert(e *expanded) {
 	c.everywhere(e, func(list []*expanded) []*expanded {
 		i, _ := slices.BinarySearchFunc(list, e, compareKeys)
-		return slices.Insert(list, i, e)
+		return slices.Concat(list[:i], []*expanded{e}, list[i:])
 	})
 }
 
-// append is insert for a caller that sorts afterwards.
+// append is insert for a caller that sorts before anything keeps the lists.
 func (c *Compiler) append(e *expanded) {
 	c.everywhere(e, func(list []*expanded) []*expanded { return append(list, e) })
 }
@@ -218,7 +213,7 @@ func (c *Compiler) append(e *expanded) {
 func (c *Compiler) drop(e *expanded) {
 	c.everywhere(e, func(list []*expanded) []*expanded {
 		if i, ok := slices.BinarySearchFunc(list, e, compareKeys); ok {
-			return slices.Delete(list, i, i+1)
+			return slices.Concat(list[:i], list[i+1:])
 		}
 		return list
 	})
@@ -228,8 +223,14 @@ func (c *Compiler) everywhere(e *expanded, change func([]*expanded) []*expanded)
 	if len(e.clusters) == 0 { // it gives nothing anywhere
 		return
 	}
+	keys := slices.Collect(e.unitKeys())
 	for _, i := range e.clusters {
-		c.onMember[i] = change(c.onMember[i])
+		if c.members[i].asked == nil {
+			c.members[i].asked = map[unitKey][]*expanded{}
+		}
+		for _, k := range keys {
+			c.members[i].asked[k] = change(c.members[i].asked[k])
+		}
 	}
 	for _, sub := range e.subjects {
 		c.bySubject[sub] = change(c.bySubject[sub])
@@ -237,8 +238,10 @@ func (c *Compiler) everywhere(e *expanded, change func([]*expanded) []*expanded)
 }
 
 func (c *Compiler) sort() {
-	for _, list := range c.onMember {
-		slices.SortFunc(list, compareKeys)
+	for i := range c.members {
+		for _, list := range c.members[i].asked {
+			slices.SortFunc(list, compareKeys)
+		}
 	}
 	for _, list := range c.bySubject {
 		slices.SortFunc(list, compareKeys)
@@ -270,115 +273,6 @@ func (c *Compiler) compileSubjects(reached map[subject.Subject]struct{}) {
 			c.subjects = slices.Delete(c.subjects, at, at+1)
 		}
 	}
-}
-
-// passMemo shares between the members what they have in common, for the length of
-// one pass.
-type passMemo struct {
-	units map[unitsKey][]sharedUnits
-	works map[workKey][]workState
-}
-
-// unitsKey finds units that another member needs as well: the same contributors
-// to the same role and scope, seen by the same paths.
-type unitsKey struct {
-	unitKey
-	by    subject.Path
-	first *expanded
-	count int
-}
-
-type sharedUnits struct {
-	contributors []*expanded
-	units        []*unit
-}
-
-// workKey finds works that another member needs as well.
-type workKey struct {
-	name         string
-	impersonator types.NamespacedName
-	first        *unit
-	count        int
-}
-
-func (c *Compiler) compileMember(i int, memo passMemo) {
-	member, state := &c.fleet.Members()[i], &c.members[i]
-
-	asked := make(map[unitKey][]*expanded, len(state.units))
-	for _, e := range c.onMember[i] {
-		var last *role
-		for _, g := range e.gives { // sorted by role
-			if g.role != last && !g.role.opaque() {
-				k := unitKey{role: g.role, what: roleUnit}
-				asked[k] = append(asked[k], e)
-			}
-			last = g.role
-			k := unitKey{role: g.role, what: g.namespace}
-			asked[k] = append(asked[k], e)
-		}
-	}
-	units := make(map[unitKey][]*unit, len(asked))
-	flat := make([]*unit, 0, len(asked))
-	for k, contributors := range asked {
-		units[k] = memo.unitsFor(k, contributors, member.Paths, state.units[k])
-		flat = append(flat, units[k]...)
-	}
-	slices.SortFunc(flat, compareUnits)
-
-	parts := shards(flat)
-	works := make(map[string]workState, len(parts))
-	out := make([]*Work, 0, len(parts))
-	for _, p := range parts {
-		w, ok := state.works[p.name]
-		if !ok || !slices.Equal(w.units, p.units) {
-			w = memo.work(member, p)
-		}
-		works[p.name] = w
-		out = append(out, w.work)
-	}
-	slices.SortFunc(out, func(a, b *Work) int { return strings.Compare(a.Name, b.Name) })
-	*state = memberState{units: units, works: works, out: out}
-}
-
-// unitsFor reuses what this member had, or what another member has, if the same
-// grants are behind it.
-func (m passMemo) unitsFor(k unitKey, contributors []*expanded, by subject.Path, before []*unit) []*unit {
-	if len(before) == 1 && slices.Equal(before[0].contributors, contributors) {
-		return before
-	}
-	key := unitsKey{k, by, contributors[0], len(contributors)}
-	for _, s := range m.units[key] {
-		if slices.Equal(s.contributors, contributors) {
-			return s.units
-		}
-	}
-	units := buildUnits(k, contributors, by)
-	m.units[key] = append(m.units[key], sharedUnits{contributors, units})
-	return units
-}
-
-func (m passMemo) work(member *fleet.Member, p shard) workState {
-	key := workKey{p.name, member.Impersonator, p.units[0], len(p.units)}
-	for _, w := range m.works[key] {
-		if slices.Equal(w.units, p.units) {
-			return w
-		}
-	}
-	w := workState{units: p.units, work: newWork(member, p)}
-	m.works[key] = append(m.works[key], w)
-	return w
-}
-
-func newWork(m *fleet.Member, p shard) *Work {
-	w := &Work{Name: p.name}
-	for _, u := range p.units {
-		w.Objects = append(w.Objects, u.objects...)
-	}
-	w.Objects = impersonator(m, p, w.Objects)
-	slices.SortFunc(w.Objects, compareObjects)
-	by := ownersOf(contributorsOf(p.units))
-	w.Grants, w.Sources = by.keys, by.sources
-	return w
 }
 
 func (c *Compiler) output() Output {
