@@ -25,7 +25,7 @@ CRD_REF_DOCS := $(TOOLS)/crd-ref-docs
 
 # What "make generate" writes, and "make verify" compares.
 GENERATED = $(wildcard api/*/zz_generated.deepcopy.go api/*/*/zz_generated.deepcopy.go) \
-	config/crd/bases config/rbac/role.yaml docs/reference/api.md
+	config/crd/bases config/rbac/role.yaml docs/reference/api.md docs/reference/cli.md
 
 # What the end-to-end tests run, brought before them with progress shown.
 PROGRAMS := etcd kube-apiserver kube-controller-manager ocm-work ocm-placement
@@ -86,7 +86,7 @@ lint: $(LINT) ## Run golangci-lint, built once from test/tools/lint.
 	@$(LINT) run $(ARGS)
 
 .PHONY: generate
-generate: $(CONTROLLER_GEN) $(CRD_REF_DOCS) ## Generate deep copies, CRDs, Sallyport's RBAC and the API reference.
+generate: $(CONTROLLER_GEN) $(CRD_REF_DOCS) ## Generate deep copies, CRDs, Sallyport's RBAC and the references.
 	@rm -f config/crd/bases/*.yaml
 	@$(CONTROLLER_GEN) object paths=./api/... 
 	@$(CONTROLLER_GEN) crd paths=./api/... output:crd:dir=config/crd/bases
@@ -94,6 +94,7 @@ generate: $(CONTROLLER_GEN) $(CRD_REF_DOCS) ## Generate deep copies, CRDs, Sally
 	@mkdir -p docs/reference
 	@$(CRD_REF_DOCS) --log-level=WARN --source-path=api --config=test/tools/generate/crd-ref-docs.yaml \
 		--renderer=markdown --output-path=docs/reference/api.md
+	@$(GO) test ./cmd/sallyport -run '^TestReference$$' -update >/dev/null
 
 .PHONY: verify
 verify: ## Fail if generated files, formatting, modules or go vet are not in order.
