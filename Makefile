@@ -10,7 +10,6 @@ GO ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 IMAGE ?= sallyport:$(VERSION)
 ARGS ?=
-BENCH ?= .
 FUZZTIME ?= 30s
 KEEP ?=
 
@@ -32,7 +31,7 @@ PROGRAMS := etcd kube-apiserver kube-controller-manager ocm-work ocm-placement
 PEER_PROGRAMS := $(PROGRAMS) karmada-aggregated-apiserver karmada-controller-manager kustomize-controller
 
 # Packages with end-to-end tests against real peers, by their build tag.
-PEERS = $(sort $(dir $(shell grep -rlsE '^//go:build .*\bpeers\b' --include='*_test.go' test)))
+PEERS = $(sort $(dir $(shell grep -rlsE '^//go:build .*\bpeers\b' --include='*_test.go' internal test)))
 
 .PHONY: help
 help: ## List the targets.
@@ -55,7 +54,8 @@ image: ## Build the container image IMAGE with docker.
 .PHONY: test
 test: ## Run the unit, property and end-to-end tests (ARGS are passed to go test).
 	@$(GO) run ./test/prepare $(PROGRAMS)
-	@begin=$$SECONDS; $(GO) test -p 2 -timeout 40m $(ARGS) ./... \
+	@begin=$$SECONDS; $(GO) test -count 1 -p 2 -timeout 40m $(ARGS) ./... \
+		&& $(GO) -C test/rbac test -count 1 -timeout 20m $(ARGS) ./... \
 		&& echo "make test: passed in $$((SECONDS - begin)) s" \
 		|| { echo "make test: FAILED after $$((SECONDS - begin)) s"; exit 1; }
 
@@ -63,13 +63,13 @@ test: ## Run the unit, property and end-to-end tests (ARGS are passed to go test
 test-peers: ## Run the end-to-end tests with real Karmada and Flux (ARGS as above).
 	@$(GO) run ./test/prepare $(PEER_PROGRAMS)
 	@begin=$$SECONDS; test -n "$(strip $(PEERS))" || { echo "make test-peers: no package has tests with the tag peers"; exit 0; }; \
-	$(GO) test -p 1 -timeout 60m -tags peers $(ARGS) $(addprefix ./,$(PEERS)) \
+	$(GO) test -count 1 -p 1 -timeout 60m -tags peers $(ARGS) $(addprefix ./,$(PEERS)) \
 		&& echo "make test-peers: passed in $$((SECONDS - begin)) s" \
 		|| { echo "make test-peers: FAILED after $$((SECONDS - begin)) s"; exit 1; }
 
 .PHONY: bench
-bench: ## Run the benchmarks of the pure core (BENCH selects).
-	@$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -timeout 60m $(ARGS) ./internal/core/...
+bench: ## Run the benchmarks and print the figures beside the targets.
+	@$(GO) run ./test/bench $(ARGS)
 
 .PHONY: fuzz
 fuzz: ## Fuzz every fuzz target in turn, each for FUZZTIME (30s).
@@ -105,9 +105,9 @@ verify: ## Fail if generated files, formatting, modules or go vet are not in ord
 	@unformatted=$$(git ls-files -co --exclude-standard '*.go' | xargs -r ls -d 2>/dev/null | xargs -r gofmt -l); \
 	test -z "$$unformatted" || { echo "verify: not formatted by gofmt:"; echo "$$unformatted"; exit 1; }
 	@$(GO) mod tidy -diff
-	@for m in test/tools/*/go.mod; do $(GO) -C "$$(dirname $$m)" list -m all >/dev/null; done
+	@for m in test/tools/*/go.mod test/rbac/go.mod; do $(GO) -C "$$(dirname $$m)" list -m all >/dev/null; done
 	@$(GO) vet ./...
-	@$(GO) vet -tags peers ./test/...
+	@$(GO) vet -tags peers ./internal/... ./test/...
 	@echo "make verify: generated files, formatting, modules and vet are in order"
 
 ##@ Demo

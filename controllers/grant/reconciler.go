@@ -2,6 +2,7 @@ package grant
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -73,7 +74,12 @@ func (r *Reconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result
 	defer r.mu.Unlock()
 
 	seen, err := r.observe(ctx)
-	if err != nil {
+	switch {
+	case errors.Is(err, served.ErrUnknown):
+		// As at every start: the kinds are still being listed, which is no failure.
+		ctrl.LoggerFrom(ctx).Info("Waiting for the hub", "because", err.Error())
+		return ctrl.Result{RequeueAfter: time.Second}, nil
+	case err != nil:
 		return ctrl.Result{}, err
 	}
 	plan := r.decide(seen)
