@@ -377,6 +377,25 @@ func TestPartsHoldEverySubjectOnce(t *testing.T) {
 	}
 }
 
+// TestPartsHaveNamesOfTheirOwn: whoever names a role like a part of another
+// binding gets another name.
+func TestPartsHaveNamesOfTheirOwn(t *testing.T) {
+	bind := func(key string, n int, role string) Grant {
+		return grant(key, people("User", n, ""), on("m"), v1alpha1.AccessEntry{RoleRef: roleRef("ClusterRole", role)})
+	}
+	s := Snapshot{Fleet: oneMember(subject.Gateway), Now: noon, Grants: []Grant{bind("t/many", 2*maxSubjects, "view")}}
+	for i, x := range Grants(s).Members[0].Works[0].Objects {
+		part, _ := strings.CutPrefix(x.Name, "sallyport:clusterrole:view")
+		for j, role := range []string{"view" + part, "view:" + strings.TrimLeft(part, "~"), "view." + strings.TrimLeft(part, "~")} {
+			s.Grants = append(s.Grants, bind(fmt.Sprintf("t/like-%d-%d", i, j), 1, role))
+		}
+	}
+	if len(s.Grants) < 4 {
+		t.Fatal("the binding is in one piece, which shows nothing")
+	}
+	checkShape(t, s, Grants(s))
+}
+
 // TestNamesOfObjects: what is no plain name becomes a digest, and nothing that is
 // one can look like it.
 func TestNamesOfObjects(t *testing.T) {
