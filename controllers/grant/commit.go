@@ -275,11 +275,31 @@ func (r *Reconciler) updateCarrier(ctx context.Context, carrier distribute.Carri
 		want.SetAnnotations(annotations)
 	} else if want, err = carrier.Wrap(*w.parcel, w.live); err != nil {
 		return nil, err
+	} else if err := r.withdraw(ctx, carrier, w.live, want); err != nil {
+		return nil, fmt.Errorf("cannot update the status of %s %q: %w", w.key.Delivery, w.key.ObjectKey, err)
 	}
 	if err := r.Client.Update(ctx, want, fieldOwner); err != nil {
 		return nil, fmt.Errorf("cannot update %s %q: %w", w.key.Delivery, w.key.ObjectKey, err)
 	}
 	return want, nil
+}
+
+// withdraw the agent's word, where that does not say of what it was.
+func (r *Reconciler) withdraw(ctx context.Context, carrier distribute.Carrier, live, want client.Object) error {
+	withdrawer, ok := carrier.(distribute.Withdrawer)
+	if !ok {
+		return nil
+	}
+	doubted := withdrawer.Withdraw(live, want)
+	if doubted == nil {
+		return nil
+	}
+	patch := client.MergeFromWithOptions(live, client.MergeFromWithOptimisticLock{})
+	if err := r.Client.Status().Patch(ctx, doubted, patch, fieldOwner); err != nil {
+		return err
+	}
+	want.SetResourceVersion(doubted.GetResourceVersion())
+	return nil
 }
 
 // deleting is an object as it is while finalizers hold it.

@@ -32,6 +32,9 @@ package grant
 // asked for by the OCM webhook where works name an executor.
 // +kubebuilder:rbac:groups=work.open-cluster-management.io,resources=manifestworks,verbs=get;list;watch;create;update;patch;delete;execute-as
 // +kubebuilder:rbac:groups=work.karmada.io,resources=works,verbs=get;list;watch;create;update;patch;delete
+// The status of Karmada's Work does not say of which generation it is, so that its
+// condition is withdrawn before a Work is changed.
+// +kubebuilder:rbac:groups=work.karmada.io,resources=works/status,verbs=patch
 
 // Where a grant came from: the object of Flux or Argo CD that applied it.
 // +kubebuilder:rbac:groups=kustomize.toolkit.fluxcd.io,resources=kustomizations,verbs=get;list;watch

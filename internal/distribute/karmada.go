@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -59,12 +61,16 @@ var aggregationLabels = []string{
 // are not used here. Such an object comes back when its Work changes or Karmada's
 // controller starts.
 //
-// Karmada's Applied condition carries no generation. A narrowed object therefore
-// counts as confirmed while the condition still speaks of the object as it was
-// before; the removal of an object is confirmed by the finalizer and is exact.
+// Karmada's Applied condition carries no generation, and stays True while a change
+// of the Work has yet to arrive, or cannot. So the condition is withdrawn before a
+// Work is changed: see Withdraw. The removal of an object is confirmed by the
+// finalizer.
 type KarmadaWorks struct{}
 
-var _ Carrier = KarmadaWorks{}
+var (
+	_ Carrier    = KarmadaWorks{}
+	_ Withdrawer = KarmadaWorks{}
+)
 
 // Empty implements Carrier.
 func (KarmadaWorks) Empty() (client.Object, client.ObjectList) {
@@ -122,10 +128,61 @@ func (c KarmadaWorks) Wrap(p Parcel, live client.Object) (client.Object, error) 
 		}
 		manifests = append(manifests, m.Object)
 	}
+	if live != nil && withdrawnOnly(w) && c.sameManifests(w, p) {
+		// Karmada acts on a change only, so there has to be one.
+		for _, m := range manifests {
+			if err := unstructured.SetNestedField(m.(map[string]any), strconv.FormatInt(w.GetGeneration(), 10), "metadata", "annotations", againAnnotation); err != nil {
+				return nil, fmt.Errorf("cannot fill Work %q: %w", w.GetName(), err)
+			}
+		}
+	}
 	if err := unstructured.SetNestedSlice(w.Object, manifests, "spec", "workload", "manifests"); err != nil {
 		return nil, fmt.Errorf("cannot fill Work %q: %w", w.GetName(), err)
 	}
 	return w, nil
+}
+
+const (
+	appliedCondition = "Applied"
+	// withdrawnReason is that of an Applied condition of which Sallyport has made
+	// Unknown, with the generation that it was of.
+	withdrawnReason = "SallyportChanges"
+	// againAnnotation is in a manifest that Karmada is to apply once more.
+	againAnnotation = "access.sallyport.dev/again"
+)
+
+// Withdraw implements Withdrawer.
+func (KarmadaWorks) Withdraw(live, want client.Object) client.Object {
+	w, ok := live.(*unstructured.Unstructured)
+	if !ok || reflect.DeepEqual(w.Object["spec"], want.(*unstructured.Unstructured).Object["spec"]) {
+		return nil // of what does not change, the condition holds
+	}
+	w = w.DeepCopy()
+	conditions, _, _ := unstructured.NestedSlice(w.Object, "status", "conditions")
+	for _, c := range conditions {
+		if c, ok := c.(map[string]any); ok && c["type"] == appliedCondition && c["status"] != "Unknown" {
+			c["status"], c["reason"], c["observedGeneration"] = "Unknown", withdrawnReason, w.GetGeneration()
+			c["message"] = "Sallyport changes the Work, and Karmada has yet to apply it"
+			if unstructured.SetNestedSlice(w.Object, conditions, "status", "conditions") != nil {
+				return nil
+			}
+			return w
+		}
+	}
+	return nil
+}
+
+// withdrawnOnly reports whether the change for which the condition was withdrawn
+// was never made, since the controller was killed in between.
+func withdrawnOnly(w *unstructured.Unstructured) bool {
+	conditions, _, _ := unstructured.NestedSlice(w.Object, "status", "conditions")
+	for _, c := range conditions {
+		if c, ok := c.(map[string]any); ok && c["type"] == appliedCondition {
+			of, _ := c["observedGeneration"].(int64)
+			return c["reason"] == withdrawnReason && of == w.GetGeneration()
+		}
+	}
+	return false
 }
 
 // Carries implements Carrier.
@@ -139,17 +196,23 @@ func (c KarmadaWorks) Carries(live client.Object, p Parcel) bool {
 			return false
 		}
 	}
-	stored := karmadaManifests(w)
-	if len(stored) != len(p.Objects) {
+	return !withdrawnOnly(w) && c.sameManifests(w, p)
+}
+
+// sameManifests reports whether a Work has the manifests of a parcel.
+func (c KarmadaWorks) sameManifests(w *unstructured.Unstructured, p Parcel) bool {
+	stored, _, err := unstructured.NestedSlice(w.Object, "spec", "workload", "manifests")
+	if err != nil || len(stored) != len(p.Objects) {
 		return false
 	}
 	for i, o := range p.Objects {
-		m, err := karmadaManifest(o, c.Key(p))
-		if err != nil {
+		have, ok := stored[i].(map[string]any)
+		if !ok {
 			return false
 		}
-		want, err := m.MarshalJSON()
-		if err != nil || !sameJSON(stored[i], want) {
+		unstructured.RemoveNestedField(have, "metadata", "annotations", againAnnotation)
+		want, err := karmadaManifest(o, c.Key(p))
+		if err != nil || !reflect.DeepEqual(have, want.Object) {
 			return false
 		}
 	}
@@ -209,7 +272,7 @@ func (KarmadaWorks) Standing(live client.Object) Standing {
 	}
 	for _, c := range conditions {
 		cond, ok := c.(map[string]any)
-		if !ok || cond["type"] != "Applied" {
+		if !ok || cond["type"] != appliedCondition {
 			continue
 		}
 		switch cond["status"] {

@@ -59,6 +59,7 @@ var rights = map[string]right{
 	"ClusterProfiles": {reason: "Inventory.", group: "multicluster.x-k8s.io", resources: "clusterprofiles", verbs: read},
 	"ManifestWorks":   {reason: "The member side of grants.", group: "work.open-cluster-management.io", resources: "manifestworks", verbs: read + " " + write + " execute-as"},
 	"KarmadaWorks":    {reason: "The member side of grants.", group: "work.karmada.io", resources: "works", verbs: read + " " + write},
+	"KarmadaStatus":   {reason: "It is withdrawn before a Work changes.", group: "work.karmada.io", resources: "works/status", verbs: "patch"},
 	"FluxSources":     {reason: "Provenance.", group: "kustomize.toolkit.fluxcd.io", resources: "kustomizations", verbs: read},
 	"HelmSources":     {reason: "Provenance.", group: "helm.toolkit.fluxcd.io", resources: "helmreleases", verbs: read},
 	"ArgoSources":     {reason: "Provenance.", group: "argoproj.io", resources: "applications", verbs: read},
