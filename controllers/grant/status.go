@@ -158,19 +158,20 @@ func (p *progress) write(g *v1alpha1.AccessGrant, now time.Time, grace time.Dura
 		f.Message = cut(f.Message, 1024)
 		g.Status.Failures = append(g.Status.Failures, f)
 	}
-	active := p.active(g, now, grace)
-	conditions.Set(g, &active)
-	ready, reconciling, stalled := p.ready(g, active)
-	conditions.Set(g, &ready)
-	if reconciling {
-		conditions.Set(g, &metav1.Condition{Type: v1alpha1.ConditionReconciling, Status: metav1.ConditionTrue, Reason: ready.Reason, Message: ready.Message})
-	} else {
-		conditions.Delete(g, v1alpha1.ConditionReconciling)
+	set := func(c metav1.Condition) {
+		c.LastTransitionTime = metav1.NewTime(now.Truncate(time.Second))
+		conditions.Set(g, &c)
 	}
-	if stalled {
-		conditions.Set(g, &metav1.Condition{Type: v1alpha1.ConditionStalled, Status: metav1.ConditionTrue, Reason: ready.Reason, Message: ready.Message})
-	} else {
-		conditions.Delete(g, v1alpha1.ConditionStalled)
+	active := p.active(g, now, grace)
+	ready, reconciling, stalled := p.ready(g, active)
+	set(active)
+	set(ready)
+	for kind, holds := range map[string]bool{v1alpha1.ConditionReconciling: reconciling, v1alpha1.ConditionStalled: stalled} {
+		if holds {
+			set(metav1.Condition{Type: kind, Status: metav1.ConditionTrue, Reason: ready.Reason, Message: ready.Message})
+		} else {
+			conditions.Delete(g, kind)
+		}
 	}
 }
 

@@ -1,0 +1,215 @@
+package grant
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/sallyport-dev/sallyport/api/v1alpha1"
+	"github.com/sallyport-dev/sallyport/internal/core/compile"
+	"github.com/sallyport-dev/sallyport/internal/core/fleet"
+	"github.com/sallyport-dev/sallyport/internal/distribute"
+)
+
+func TestStatus(t *testing.T) {
+	const key = "team/g"
+	label := compile.GrantLabel(key)
+	names := func(l ...string) distribute.Labels {
+		labels := map[string]string{}
+		for _, k := range l {
+			labels[k] = ""
+		}
+		return distribute.LabelsOf(labels)
+	}
+	now := time.Date(2030, 1, 1, 12, 0, 0, 0, time.UTC)
+	f := fleet.New([]fleet.Member{
+		{Name: "a", Accepted: true, Delivery: fleet.Direct}, {Name: "b", Accepted: true, Delivery: fleet.Direct},
+		{Name: "down", Accepted: true, Delivery: fleet.Direct, Availability: fleet.Unavailable},
+	})
+	active := func(clusters ...string) compile.Result {
+		return compile.Result{Grant: key, Phase: compile.Active, Clusters: clusters}
+	}
+	holds := func(cluster string) *distribute.Standing {
+		return &distribute.Standing{Cluster: cluster, Grants: names(label), Confirmed: true}
+	}
+	waits := func(cluster string) *distribute.Standing {
+		return &distribute.Standing{Cluster: cluster, Grants: names(label)}
+	}
+	cases := map[string]struct {
+		reason   string
+		result   compile.Result
+		stands   []*distribute.Standing
+		outcome  *outcome
+		deleting bool
+		hub      bool
+		before   []metav1.Condition
+		suspend  bool
+
+		ready, active        string
+		reconciling, stalled bool
+		counts               v1alpha1.ClusterCounts
+	}{
+		"Applied": {
+			reason: "Every selected cluster has confirmed.",
+			result: active("a", "b"), stands: []*distribute.Standing{holds("a"), holds("b")},
+			ready: "True Applied", active: "True Active", counts: v1alpha1.ClusterCounts{Matched: 2, Applied: 2},
+		},
+		"Progressing": {
+			reason: "A cluster that has not confirmed is waited for.",
+			result: active("a", "b"), stands: []*distribute.Standing{holds("a"), waits("b")},
+			ready: "False Progressing", active: "True Active", reconciling: true, counts: v1alpha1.ClusterCounts{Matched: 2, Applied: 1},
+		},
+		"OneOfTwoWorks": {
+			reason: "A cluster is done when each of its works is.",
+			result: active("a"), stands: []*distribute.Standing{holds("a"), waits("a")},
+			ready: "False Progressing", active: "True Active", reconciling: true, counts: v1alpha1.ClusterCounts{Matched: 1},
+		},
+		"NothingStands": {
+			reason: "A cluster for which nothing was written is not done.",
+			result: active("a"),
+			ready:  "False Progressing", active: "True Active", reconciling: true, counts: v1alpha1.ClusterCounts{Matched: 1},
+		},
+		"OthersFail": {
+			reason: "The failure of another grant's object is not this grant's.",
+			result: active("a"), stands: []*distribute.Standing{{Cluster: "a", Grants: names(label, "other"), Failures: []distribute.Failure{{Grants: names("other"), Message: "no"}}}},
+			ready: "True Applied", active: "True Active", counts: v1alpha1.ClusterCounts{Matched: 1, Applied: 1},
+		},
+		"Fails": {
+			reason: "The failure of its own object is.",
+			result: active("a", "b"), stands: []*distribute.Standing{holds("b"), {Cluster: "a", Grants: names(label), Failures: []distribute.Failure{{Grants: names(label), Message: "no"}}}},
+			ready: "False ApplyFailed", active: "True Active", counts: v1alpha1.ClusterCounts{Matched: 2, Applied: 1, Failed: 1},
+		},
+		"WriteFails": {
+			reason: "A write that was refused is told.",
+			result: active("a"), outcome: &outcome{clusters: map[string]error{"a": errors.New("forbidden")}},
+			ready: "False ApplyFailed", active: "True Active", counts: v1alpha1.ClusterCounts{Matched: 1, Failed: 1},
+		},
+		"HubFails": {
+			reason: "Without the hub side nobody gets in.",
+			result: active("a"), stands: []*distribute.Standing{holds("a")},
+			outcome: &outcome{hub: []labelledError{{names(label), errors.New("forbidden")}}},
+			ready:   "False ApplyFailed", active: "True Active", counts: v1alpha1.ClusterCounts{Matched: 1, Applied: 1},
+		},
+		"Rejected": {
+			reason: "A part that cannot be compiled stalls the grant; the rest holds.",
+			result: compile.Result{Grant: key, Phase: compile.Active, Clusters: []string{"a"}, Rejections: []compile.Rejection{{Reason: v1alpha1.FailureUnknownRole, Message: "none"}}},
+			stands: []*distribute.Standing{holds("a")},
+			ready:  "False Rejected", active: "True Active", stalled: true, counts: v1alpha1.ClusterCounts{Matched: 1, Applied: 1},
+		},
+		"NoClusters": {
+			reason: "A selection of nothing is told, since it is seldom meant.",
+			result: active(), ready: "False NoClusters", active: "True Active", stalled: true,
+		},
+		"LeftACluster": {
+			reason: "A cluster that left the selection lingers until it confirms.",
+			result: active("a"), stands: []*distribute.Standing{holds("a"), {Cluster: "b", Residual: names(label)}},
+			ready: "False Revoking", active: "True Active", reconciling: true, counts: v1alpha1.ClusterCounts{Matched: 1, Applied: 1, Revoking: 1},
+		},
+		"Expired": {
+			reason: "Expired and gone everywhere is done.",
+			result: compile.Result{Grant: key, Phase: compile.Expired}, ready: "True Expired", active: "False Expired",
+		},
+		"Expiring": {
+			reason: "Expired is not said before the member has confirmed.",
+			result: compile.Result{Grant: key, Phase: compile.Expired}, stands: []*distribute.Standing{{Cluster: "a", Residual: names(label)}},
+			ready: "False Revoking", active: "False Revoking", reconciling: true, counts: v1alpha1.ClusterCounts{Revoking: 1},
+		},
+		"HubNotCut": {
+			reason: "While the hub may let somebody in, nothing is revoked.",
+			result: compile.Result{Grant: key, Phase: compile.Expired}, hub: true,
+			ready: "False Revoking", active: "False Revoking", reconciling: true,
+		},
+		"DeletedWhileDown": {
+			reason:   "A member that is known to be down keeps residual access.",
+			deleting: true, stands: []*distribute.Standing{{Cluster: "down", Grants: names(label), Deleting: true}},
+			ready: "False ResidualAccess", active: "False ResidualAccess", reconciling: true, counts: v1alpha1.ClusterCounts{Revoking: 1},
+		},
+		"DeletedTooLongAgo": {
+			reason:   "A member that takes longer than the grace is told as well.",
+			deleting: true, stands: []*distribute.Standing{{Cluster: "a", Residual: names(label)}},
+			before: []metav1.Condition{{Type: v1alpha1.ConditionActive, Status: metav1.ConditionFalse, Reason: v1alpha1.ReasonRevoking, LastTransitionTime: metav1.NewTime(now.Add(-time.Minute))}},
+			ready:  "False ResidualAccess", active: "False ResidualAccess", reconciling: true, counts: v1alpha1.ClusterCounts{Revoking: 1},
+		},
+		"Suspended": {
+			reason: "What stands is kept, and that is what is said.",
+			result: active("a"), stands: []*distribute.Standing{holds("a")}, suspend: true,
+			ready: "True Suspended", active: "True Active", counts: v1alpha1.ClusterCounts{Matched: 1, Applied: 1},
+		},
+		"SuspendedAndExpiredWithoutValidity": {
+			reason: "A held validity can end though the spec has none any more.",
+			result: compile.Result{Grant: key, Phase: compile.NotYetActive}, suspend: true,
+			ready: "True NotYetActive", active: "False NotYetActive",
+		},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			g := &v1alpha1.AccessGrant{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "g"}}
+			g.Spec.Suspend = c.suspend
+			g.Status.Conditions = c.before
+			done := c.outcome
+			if done == nil {
+				done = &outcome{}
+			}
+			p := measure(c.result, label, c.stands, f, done)
+			p.deleting, p.hub = c.deleting, c.hub
+			p.write(g, now, 30*time.Second)
+			is := func(condition string) string {
+				c := meta.FindStatusCondition(g.Status.Conditions, condition)
+				if c == nil {
+					return ""
+				}
+				return string(c.Status) + " " + c.Reason
+			}
+			got := []any{is(v1alpha1.ConditionReady), is(v1alpha1.ConditionActive), is(v1alpha1.ConditionReconciling) != "", is(v1alpha1.ConditionStalled) != "", *g.Status.Clusters}
+			want := []any{c.ready, c.active, c.reconciling, c.stalled, c.counts}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("%s\n%s\n%+v", c.reason, diff, g.Status)
+			}
+			// Nothing flaps: the same progress writes the same status.
+			again := g.DeepCopy()
+			p.write(again, now, 30*time.Second)
+			if diff := cmp.Diff(g.Status, again.Status); diff != "" {
+				t.Errorf("a second writing changed the status: %s", diff)
+			}
+		})
+	}
+}
+
+func TestAppliedBy(t *testing.T) {
+	cases := map[string]struct {
+		reason              string
+		labels, annotations map[string]string
+		want                *v1alpha1.GrantSource
+	}{
+		"Nobody":    {reason: "A grant that somebody applied by hand has no source."},
+		"Flux":      {"Flux labels what a Kustomization applied.", map[string]string{kustomizeName: "access", kustomizeNamespace: "flux-system"}, nil, &v1alpha1.GrantSource{Kind: "Kustomization", Namespace: "flux-system", Name: "access"}},
+		"Helm":      {"Likewise a HelmRelease.", map[string]string{helmName: "access", helmNamespace: "flux-system"}, nil, &v1alpha1.GrantSource{Kind: "HelmRelease", Namespace: "flux-system", Name: "access"}},
+		"Argo":      {"Argo CD names the Application in its tracking id.", nil, map[string]string{argoTracking: "access:access.sallyport.dev/AccessGrant:team/g"}, &v1alpha1.GrantSource{Kind: "Application", Namespace: "argocd", Name: "access"}},
+		"ArgoOther": {"An Application outside Argo CD's namespace has it in front.", nil, map[string]string{argoTracking: "team_access:access.sallyport.dev/AccessGrant:team/g"}, &v1alpha1.GrantSource{Kind: "Application", Namespace: "team", Name: "access"}},
+		"GitSync": {"What the built-in sync applied comes from it, whatever labels were committed.",
+			map[string]string{v1alpha1.ManagedByLabel: v1alpha1.SyncManagedByValue, kustomizeName: "forged"},
+			map[string]string{v1alpha1.SyncAnnotation: "sallyport-system/sallyport-sync", v1alpha1.RevisionAnnotation: "main@sha1:1", v1alpha1.AuthorAnnotation: "A <a@b>"},
+			&v1alpha1.GrantSource{Kind: "GitSync", Namespace: "sallyport-system", Name: "sallyport-sync", Revision: "main@sha1:1", Author: "A <a@b>"}},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			g := &v1alpha1.AccessGrant{ObjectMeta: metav1.ObjectMeta{Labels: c.labels, Annotations: c.annotations}}
+			if diff := cmp.Diff(c.want, appliedBy(g)); diff != "" {
+				t.Errorf("%s\n%s", c.reason, diff)
+			}
+		})
+	}
+}
+
+func TestCut(t *testing.T) {
+	for in, want := range map[string]string{"short": "short", strings.Repeat("é", 10): strings.Repeat("é", 3) + "…"} {
+		if got := cut(in, 10); got != want || len(got) > 10 {
+			t.Errorf("cut(%q) = %q", in, got)
+		}
+	}
+}
