@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/sallyport-dev/sallyport/api/v1alpha1"
 	"github.com/sallyport-dev/sallyport/controllers"
 )
 
@@ -26,8 +27,8 @@ func TestExecutor(t *testing.T) {
 	})
 
 	w.ready("payments", "oncall", "False ApplyFailed")
-	if g := w.grant("payments", "oncall"); len(g.Status.Failures) == 0 || !strings.Contains(g.Status.Failures[0].Message, "sallyport-executor") {
-		t.Errorf("the failures do not name the executor: %v", g.Status.Failures)
+	if g := w.grant("payments", "oncall"); len(g.Status.Failures) == 0 || !strings.Contains(g.Status.Failures[0].Message, "not allowed to apply") {
+		t.Errorf("the failures do not say what is wrong: %v", g.Status.Failures)
 	}
 	if w.can("m1", alice, "list", "pods", "payments") {
 		t.Fatal("the agent applied what its executor may not")
@@ -42,6 +43,10 @@ func TestExecutor(t *testing.T) {
 		ObjectMeta: metav1.ObjectMeta{Name: role.Name}, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: role.Name},
 		Subjects: []rbacv1.Subject{{Kind: "ServiceAccount", Namespace: account.Namespace, Name: account.Name}},
 	}))
+	// The agent tries again after a minute, or when the work changes.
+	w.change("payments", "oncall", func(g *v1alpha1.AccessGrant) {
+		g.Spec.Subjects = append(g.Spec.Subjects, v1alpha1.Subject{Kind: "User", Name: "carol"})
+	})
 	w.ready("payments", "oncall", "True Applied")
 	if !w.can("m1", alice, "list", "pods", "payments") {
 		t.Error("alice has no access although the grant says Applied")
