@@ -392,13 +392,16 @@ func checkHubRules(t *testing.T, s Snapshot, x *Object) {
 }
 
 // manifestLimit is what Open Cluster Management accepts, for all manifests of a
-// work, and some bytes of framing for each.
-const manifestLimit = 500 << 10
+// work, with some bytes of framing for each.
+const (
+	manifestLimit = 500 << 10
+	framing       = 16
+)
 
 func sizeOf(w *Work) int {
 	size := 0
 	for _, x := range w.Objects {
-		size += len(x.JSON) + 16
+		size += len(x.JSON) + framing
 	}
 	return size
 }

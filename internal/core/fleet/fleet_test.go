@@ -55,6 +55,11 @@ func TestNewMerges(t *testing.T) {
 				Paths: subject.Gateway | subject.Karmada, Impersonator: impersonator,
 			}},
 		},
+		"NotAcceptedByTheOther": {
+			reason: "Nor does it matter which of them delivers.",
+			in:     []Member{work, {Name: "m", Accepted: false, Delivery: KarmadaWork}},
+			want:   []Member{{Name: "m", Accepted: false, Delivery: ManifestWork, Paths: subject.Gateway, Labels: map[string]string{"by": "ocm"}}},
+		},
 		"TwoSecretsForOneCluster": {
 			reason: "Two kubeconfigs for one name: always the same one, not the one that happens to be listed first.",
 			in: []Member{
