@@ -152,7 +152,7 @@ func manifestFailures(w *workv1.ManifestWork) []Failure {
 	var out []Failure
 	for i := range w.Status.ResourceStatus.Manifests {
 		m := &w.Status.ResourceStatus.Manifests[i]
-		cond := meta.FindStatusCondition(m.Conditions, string(workv1.ManifestApplied))
+		cond := meta.FindStatusCondition(m.Conditions, workv1.ManifestApplied)
 		if cond == nil || cond.Status != metav1.ConditionFalse {
 			continue
 		}
@@ -178,7 +178,7 @@ func Versions(w *workv1.ManifestWork) (versions map[string]string, current bool)
 	versions = map[string]string{}
 	for i := range w.Status.ResourceStatus.Manifests {
 		m := &w.Status.ResourceStatus.Manifests[i]
-		available := meta.FindStatusCondition(m.Conditions, string(workv1.ManifestAvailable))
+		available := meta.FindStatusCondition(m.Conditions, workv1.ManifestAvailable)
 		name := fmt.Sprintf("%s/%s/%s", m.ResourceMeta.Kind, m.ResourceMeta.Namespace, m.ResourceMeta.Name)
 		for _, v := range m.StatusFeedbacks.Values {
 			if v.Name == versionFeedback && v.Value.String != nil {

@@ -216,7 +216,7 @@ func TestManifestFailures(t *testing.T) {
 		if o.Namespace == "a" {
 			status = metav1.ConditionFalse
 		}
-		meta.SetStatusCondition(&m.Conditions, metav1.Condition{Type: string(workv1.ManifestApplied), Status: status, Reason: "x", Message: `namespaces "a" not found`})
+		meta.SetStatusCondition(&m.Conditions, metav1.Condition{Type: workv1.ManifestApplied, Status: status, Reason: "x", Message: `namespaces "a" not found`})
 		w.Status.ResourceStatus.Manifests = append(w.Status.ResourceStatus.Manifests, m)
 	}
 	s := (ManifestWorks{}).Standing(w)

@@ -224,7 +224,7 @@ func (w *world) residual(ns, name, cluster string) {
 			return got
 		}
 		for _, c := range g.Status.Conditions {
-			if c.Type == v1alpha1.ConditionActive && !(strings.Contains(c.Message, cluster) && strings.Contains(c.Message, "the hub is cut")) {
+			if c.Type == v1alpha1.ConditionActive && (!strings.Contains(c.Message, cluster) || !strings.Contains(c.Message, "the hub is cut")) {
 				return c.Message
 			}
 		}

@@ -80,7 +80,7 @@ func (m *model) step() {
 		m.done["killed"]++
 	default:
 	}
-	what := ""
+	var what string
 	switch n := m.rnd.IntN(100); {
 	case n < 35:
 		what = "create"
