@@ -75,6 +75,8 @@ const (
 // +kubebuilder:validation:XValidation:rule="self.kind == 'ServiceAccount' || !has(self.__namespace__)",message="only a ServiceAccount has a namespace",fieldPath=".namespace",reason=FieldValueForbidden
 // +kubebuilder:validation:XValidation:rule="!(self.name in ['system:masters', 'system:nodes'])",message="system:masters and system:nodes are never granted",fieldPath=".name",reason=FieldValueForbidden
 // +kubebuilder:validation:XValidation:rule="self.kind != 'User' || !self.name.startsWith('system:serviceaccount:')",message="name a service account with kind ServiceAccount, its namespace and its name",fieldPath=".name"
+// +kubebuilder:validation:XValidation:rule="self.kind != 'User' || !self.name.startsWith('system:') || self.name.startsWith('system:serviceaccount:')",message="users whose names begin with system: are parts of Kubernetes, and a member would take one of the hub for its own",fieldPath=".name",reason=FieldValueForbidden
+// +kubebuilder:validation:XValidation:rule="self.kind != 'ServiceAccount' || !has(self.__namespace__) || !self.__namespace__.startsWith('kube-')",message="service accounts of kube-* namespaces are parts of Kubernetes, and a member would take one of the hub for its own",fieldPath=".namespace",reason=FieldValueForbidden
 // +kubebuilder:validation:XValidation:rule="self.kind == 'ServiceAccount' || !self.name.startsWith('cluster:hub:')",message="the prefix cluster:hub: is how members see identities of the hub; name the subject as the hub knows it",fieldPath=".name"
 // +kubebuilder:validation:XValidation:rule="self.kind != 'ServiceAccount' || self.name.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')",message="must be the name of a ServiceAccount: lower case letters, digits, - and .",fieldPath=".name"
 type Subject struct {
@@ -189,6 +191,7 @@ type RoleReference struct {
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="!self.startsWith('sallyport:')",message="names that begin with sallyport: are of roles that Sallyport makes; refer to the AccessRole"
 	// +kubebuilder:validation:XValidation:rule="!self.contains('/') && !self.contains('%') && self != '.' && self != '..'",message="must be the name of one role"
 	Name string `json:"name"`
 }

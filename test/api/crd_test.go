@@ -156,6 +156,18 @@ func testGrant(t *testing.T, client dynamic.Interface) {
 			reason: "A service account has one spelling, so that grants of it are found.",
 			change: `{spec: {subjects: [{kind: User, name: "system:serviceaccount:ci:deployer"}]}}`, want: &refusal{subjects + "[0].name", "kind ServiceAccount"},
 		},
+		"KubernetesUser": {
+			reason: "A member would take the hub's controller manager for its own.",
+			change: `{spec: {subjects: [{kind: User, name: "system:kube-controller-manager"}]}}`, want: &refusal{subjects + "[0].name", "parts of Kubernetes"},
+		},
+		"KubernetesServiceAccount": {
+			reason: "A member would take a controller of the hub for its own.",
+			change: `{spec: {subjects: [{kind: ServiceAccount, namespace: kube-system, name: generic-garbage-collector}]}}`, want: &refusal{subjects + "[0].namespace", "parts of Kubernetes"},
+		},
+		"SallyportsRole": {
+			reason: "The impersonator's role would let people be others.",
+			change: `{spec: {access: [{roleRef: {kind: ClusterRole, name: "sallyport:impersonator:sallyport-access"}}]}}`, want: &refusal{access + "[0].roleRef.name", "sallyport:"},
+		},
 		"HubPrefix": {
 			reason: "cluster:hub: is made by the member side of OCM and is no name that the hub knows.",
 			change: `{spec: {subjects: [{kind: User, name: "cluster:hub:alice"}]}}`, want: &refusal{subjects + "[0].name", "cluster:hub:"},

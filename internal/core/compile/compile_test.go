@@ -101,6 +101,11 @@ func TestResult(t *testing.T) {
 			grant:  grant("t/g", alice, on("a"), using("AccessRole", "missing"), readPods), phase: Active, clusters: []string{"a"}, bindings: []string{"a  rules"},
 			rejections: []Rejection{{Reason: v1alpha1.FailureUnknownRole, Message: `access[0]: there is no AccessRole "missing"`}},
 		},
+		"SallyportsRole": {
+			reason: "A role that Sallyport makes, such as the impersonator's, is not given by its name.",
+			grant:  grant("t/g", alice, on("a"), using("ClusterRole", "sallyport:impersonator:sallyport-access"), readPods), phase: Active, clusters: []string{"a"}, bindings: []string{"a  rules"},
+			rejections: []Rejection{{Reason: v1alpha1.FailureForbidden, Message: `access[0]: ClusterRole "sallyport:impersonator:sallyport-access" is made by Sallyport, and is not given to anybody by its name`}},
+		},
 		"OnlyUnknownRole": {
 			reason: "If nothing is left, nothing is on any cluster.",
 			grant:  grant("t/g", alice, on("a"), using("AccessRole", "missing")), phase: Active,

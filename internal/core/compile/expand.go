@@ -110,6 +110,10 @@ func (c *catalog) resolve(e *v1alpha1.AccessEntry) (*role, *Rejection) {
 		}
 		return c.delivered("accessrole", ref.Name, spec.Rules)
 	case v1alpha1.ClusterRoleRef, v1alpha1.RoleRef:
+		// Such as the impersonator's, which would let people be others.
+		if strings.HasPrefix(ref.Name, namePrefix) {
+			return nil, &Rejection{Reason: v1alpha1.FailureForbidden, Message: fmt.Sprintf("%s %q is made by Sallyport, and is not given to anybody by its name", ref.Kind, ref.Name)}
+		}
 		return c.existing(string(ref.Kind), ref.Name), nil
 	default:
 		return nil, &Rejection{Reason: v1alpha1.FailureInvalidRole, Message: fmt.Sprintf("%q is no kind of role", ref.Kind)}

@@ -85,6 +85,11 @@ func (s Subject) Refusal() string {
 		return "is no proper name of a ServiceAccount"
 	case s.Kind == User && strings.HasPrefix(s.Name, serviceAccountPrefix):
 		return "is a ServiceAccount named as a User"
+	// Members know these by the same names, and would give them their own rights.
+	case s.Kind == User && strings.HasPrefix(s.Name, "system:"):
+		return "is a part of Kubernetes, which members would take for their own"
+	case s.Kind == ServiceAccount && strings.HasPrefix(s.Namespace, "kube-"):
+		return "is of a kube-* namespace, and members would take it for their own"
 	case s.Kind != ServiceAccount && strings.HasPrefix(s.Name, hubPrefix):
 		return "has the prefix " + hubPrefix + ", which is reserved for identities of the hub"
 	}

@@ -51,6 +51,14 @@ func TestRefusal(t *testing.T) {
 			reason: "A service account named as a user would escape the mapping per path.",
 			in:     v1alpha1.Subject{Kind: "User", Name: "system:serviceaccount:ci:deployer"}, want: "is a ServiceAccount named as a User",
 		},
+		"KubernetesUser": {
+			reason: "A member would take the hub's controller manager for its own, with its rights.",
+			in:     v1alpha1.Subject{Kind: "User", Name: "system:kube-controller-manager"}, want: "is a part of Kubernetes, which members would take for their own",
+		},
+		"KubernetesServiceAccount": {
+			reason: "Likewise a controller that is a service account.",
+			in:     v1alpha1.Subject{Kind: "ServiceAccount", Namespace: "kube-system", Name: "clusterrole-aggregation-controller"}, want: "is of a kube-* namespace, and members would take it for their own",
+		},
 		"HubUser": {
 			reason: "On a member this name stands for a service account of the hub.",
 			in:     v1alpha1.Subject{Kind: "User", Name: "cluster:hub:system:serviceaccount:ci:deployer"},
