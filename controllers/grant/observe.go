@@ -31,7 +31,6 @@ type observation struct {
 	grants   []*v1alpha1.AccessGrant // sorted by key
 	sources  map[string]*v1alpha1.GrantSource
 	snapshot compile.Snapshot
-	problems []inventory.Problem
 	// hub is what stands of hub RBAC, by kind.
 	hub map[string]map[client.ObjectKey]client.Object
 	// carriers is what stands of carriers, by way of delivery.
@@ -62,10 +61,12 @@ type carrierKey struct {
 // observe reads everything that decides. An error leaves all as it stands.
 func (r *Reconciler) observe(ctx context.Context) (*observation, error) {
 	seen := &observation{now: r.Now(), sources: map[string]*v1alpha1.GrantSource{}}
+	var problems []inventory.Problem
 	var err error
-	if seen.snapshot.Fleet, seen.problems, err = r.observeFleet(ctx); err != nil {
+	if seen.snapshot.Fleet, problems, err = r.observeFleet(ctx); err != nil {
 		return nil, err
 	}
+	r.tell(ctx, problems)
 	if seen.snapshot.Placements, err = r.Inventory.Placements(ctx); err != nil {
 		return nil, fmt.Errorf("cannot read placements: %w", err)
 	}
@@ -91,8 +92,6 @@ func (r *Reconciler) observeFleet(ctx context.Context) (*fleet.Fleet, []inventor
 	f, problems, err := r.Inventory.Fleet(ctx)
 	switch {
 	case err == nil:
-		// A fleet that means the same stays the same pointer, which is what the
-		// compiler looks at first.
 		r.fleet = f
 		return f, problems, nil
 	case r.fleet != nil:
@@ -101,6 +100,23 @@ func (r *Reconciler) observeFleet(ctx context.Context) (*fleet.Fleet, []inventor
 	default:
 		return nil, nil, fmt.Errorf("cannot read the fleet: %w", err)
 	}
+}
+
+// tell operators of problems with the inventory, each when it comes and when it
+// goes.
+func (r *Reconciler) tell(ctx context.Context, problems []inventory.Problem) {
+	log := ctrl.LoggerFrom(ctx)
+	for _, p := range problems {
+		if !slices.Contains(r.problems, p) {
+			log.Info("Problem with the inventory", "source", p.Source, "problem", p.Message)
+		}
+	}
+	for _, p := range r.problems {
+		if !slices.Contains(problems, p) {
+			log.Info("Problem with the inventory is gone", "source", p.Source, "problem", p.Message)
+		}
+	}
+	r.problems = problems
 }
 
 func (r *Reconciler) observeRoles(ctx context.Context, seen *observation) error {
@@ -199,6 +215,7 @@ func (r *Reconciler) observeHub(ctx context.Context, seen *observation) error {
 
 func (r *Reconciler) observeCarriers(ctx context.Context, seen *observation) error {
 	seen.carriers = map[fleet.Delivery]map[client.ObjectKey]standing{}
+	defer r.forget(seen)
 	for delivery, carrier := range r.Carriers {
 		reader, err := r.readerOf(carrier)
 		if err != nil {

@@ -54,15 +54,19 @@ type Reconciler struct {
 	// called residual access; 30 s if zero.
 	Grace time.Duration
 
-	mu        sync.Mutex
-	compiler  compile.Compiler
-	specs     specs
-	recent    recent
+	// What follows only spares work, but for fleet; all of it is guarded by mu.
+	mu       sync.Mutex
+	compiler compile.Compiler
+	specs    specs
+	recent   recent
+	// fleet of the last pass that could read it.
+	fleet    *fleet.Fleet
+	problems []inventory.Problem
+
+	standings map[carrierKey]standing
 	carried   map[carrierKey]carried
 	versions  map[carrierKey]versions
-	standings map[carrierKey]standing
 	confirmed map[carrierKey]confirmed
-	fleet     *fleet.Fleet
 }
 
 // everything is the one request.

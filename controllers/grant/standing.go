@@ -1,6 +1,7 @@
 package grant
 
 import (
+	"maps"
 	"slices"
 
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -19,6 +20,15 @@ func (r *Reconciler) standingOf(key carrierKey, carrier distribute.Carrier, o cl
 	s := standing{o, carrier.Standing(o)}
 	r.standings[key] = s
 	return s
+}
+
+// forget what was remembered of carriers that are gone.
+func (r *Reconciler) forget(seen *observation) {
+	gone := func(key carrierKey) bool { return seen.carriers[key.Delivery][key.ObjectKey].object == nil }
+	maps.DeleteFunc(r.standings, func(k carrierKey, _ standing) bool { return gone(k) })
+	maps.DeleteFunc(r.carried, func(k carrierKey, _ carried) bool { return gone(k) })
+	maps.DeleteFunc(r.versions, func(k carrierKey, _ versions) bool { return gone(k) })
+	maps.DeleteFunc(r.confirmed, func(k carrierKey, _ confirmed) bool { return gone(k) })
 }
 
 // byGrant finds what stands for a grant.
