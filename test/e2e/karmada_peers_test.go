@@ -357,9 +357,9 @@ func testThroughKarmada(t *testing.T, w *world, m1 client.Client) {
 		t.Run(c.name, func(t *testing.T) {
 			for _, a := range c.asks {
 				// A member's authorizer is a moment behind what was written.
-				begin, got := time.Now(), answer{}
+				begin := time.Now()
 				for {
-					got = w.ask(c.as, a.method, fmt.Sprintf(karmadaProxy, "m1")+a.path, a.headers)
+					got := w.ask(c.as, a.method, fmt.Sprintf(karmadaProxy, "m1")+a.path, a.headers)
 					by := got.by()
 					same := by == a.by || a.by == "member" && by == "impersonation"
 					if same && got.code < 500 || time.Since(begin) > 10*time.Second {
@@ -425,7 +425,7 @@ func testThroughKarmada(t *testing.T, w *world, m1 client.Client) {
 func testWatchThrough(t *testing.T, w *world, m1 client.Client, as *rest.Config) {
 	c, err := rest.HTTPClientFor(as)
 	w.must(err)
-	r, err := http.NewRequestWithContext(w.ctx, "GET", as.Host+fmt.Sprintf(karmadaProxy, "m1")+"/api/v1/namespaces/payments/pods?watch=true&fieldSelector=metadata.name%3Dlate", nil)
+	r, err := http.NewRequestWithContext(w.ctx, http.MethodGet, as.Host+fmt.Sprintf(karmadaProxy, "m1")+"/api/v1/namespaces/payments/pods?watch=true&fieldSelector=metadata.name%3Dlate", nil)
 	w.must(err)
 	response, err := c.Do(r)
 	w.must(err)
