@@ -200,6 +200,19 @@ func TestRetire(t *testing.T) {
 	if got := (ManifestWorks{}).Retire(then, one, none, true); len(got) != 0 {
 		t.Error("an emptied object stays for ever")
 	}
+	missing := live.DeepCopy()
+	meta.SetStatusCondition(&missing.Status.Conditions, metav1.Condition{Type: workv1.WorkApplied, Status: metav1.ConditionFalse, ObservedGeneration: missing.Generation, Reason: "Failed"})
+	missing.Status.ResourceStatus.Manifests = []workv1.ManifestCondition{{
+		ResourceMeta: workv1.ManifestResourceMeta{Kind: retired[0].Kind, Namespace: "a", Name: retired[0].Name},
+		Conditions:   []metav1.Condition{{Type: workv1.ManifestApplied, Status: metav1.ConditionFalse, Message: `Failed to apply manifest: namespaces "a" not found`}},
+	}}
+	if got := (ManifestWorks{}).Retire(missing, one, none, false); len(got) != 0 {
+		t.Error("what cannot exist, for want of its namespace, is emptied, which fails for ever")
+	}
+	missing.Generation++
+	if got := (ManifestWorks{}).Retire(missing, one, none, false); len(got) != 1 {
+		t.Error("an old report is taken for proof that nothing exists")
+	}
 	live.Finalizers = nil
 	if got := (ManifestWorks{}).Retire(live, one, none, false); len(got) != 0 {
 		t.Error("something is retired of a work that no agent ever saw")

@@ -2,7 +2,11 @@ package distribute
 
 import (
 	"encoding/json"
+	"fmt"
+	"strings"
 
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	workv1 "open-cluster-management.io/api/work/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -27,13 +31,33 @@ func (ManifestWorks) Retire(live client.Object, p Parcel, wanted func(id string)
 	for _, o := range p.Objects {
 		kept[o.ID()] = true
 	}
+	nowhere := withoutNamespace(w)
 	var out []*compile.Object
 	for _, m := range w.Spec.Workload.Manifests {
 		o, empty := emptied(m.Raw)
-		if o == nil || kept[o.ID()] || wanted(o.ID()) || empty && settled {
+		if o == nil || kept[o.ID()] || wanted(o.ID()) || nowhere[o.ID()] || empty && settled {
 			continue
 		}
 		out = append(out, o)
+	}
+	return out
+}
+
+// withoutNamespace are the objects of which the member says, of this generation,
+// that their namespace does not exist: they do not exist either, and emptying
+// them would fail for ever.
+func withoutNamespace(w *workv1.ManifestWork) map[string]bool {
+	out := map[string]bool{}
+	if applied := meta.FindStatusCondition(w.Status.Conditions, workv1.WorkApplied); applied == nil || applied.ObservedGeneration != w.Generation {
+		return out
+	}
+	for i := range w.Status.ResourceStatus.Manifests {
+		m := &w.Status.ResourceStatus.Manifests[i]
+		cond := meta.FindStatusCondition(m.Conditions, workv1.ManifestApplied)
+		if cond != nil && cond.Status == metav1.ConditionFalse && strings.Contains(cond.Message, fmt.Sprintf("namespaces %q not found", m.ResourceMeta.Namespace)) {
+			o := compile.Object{Kind: m.ResourceMeta.Kind, Namespace: m.ResourceMeta.Namespace, Name: m.ResourceMeta.Name}
+			out[o.ID()] = true
+		}
 	}
 	return out
 }
