@@ -393,8 +393,11 @@ type AccessGrant struct {
 	// +required
 	Spec AccessGrantSpec `json:"spec"`
 
-	// Status is written by the controller.
+	// Status is written by the controller. Until then its observedGeneration is -1,
+	// without which kstatus, and so Flux, would take a grant that nobody has looked
+	// at for one that is ready.
 	// +optional
+	// +kubebuilder:default={"observedGeneration":-1}
 	Status AccessGrantStatus `json:"status,omitempty"`
 }
 
