@@ -158,6 +158,9 @@ func (r *Reconciler) observeGrants(ctx context.Context, seen *observation) error
 			continue
 		}
 		source := r.sourceOf(ctx, g)
+		if g.Spec.Suspend && g.Status.Source != nil {
+			source = g.Status.Source // what stands comes from there
+		}
 		seen.sources[keyOf(g)] = source
 		in := compile.Grant{Namespace: g.Namespace, Name: g.Name, Spec: r.specs.grant(g), Source: sourceString(source)}
 		if g.Spec.Suspend {

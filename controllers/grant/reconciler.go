@@ -62,6 +62,8 @@ type Reconciler struct {
 	// fleet of the last pass that could read it.
 	fleet    *fleet.Fleet
 	problems []inventory.Problem
+	// failed counts the passes in a row in which writes failed.
+	failed int
 
 	standings map[carrierKey]standing
 	carried   map[carrierKey]carried

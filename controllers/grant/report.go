@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"sync"
 	"time"
 
@@ -60,7 +61,7 @@ func (r *Reconciler) report(ctx context.Context, seen *observation, p plan, done
 	}
 	_ = group.Wait() // the errors are in errs
 	r.specs.forget(alive)
-	return r.next(seen, p, revoking, errs)
+	return r.next(ctx, seen, p, revoking, errs)
 }
 
 func (r *Reconciler) reportOne(ctx context.Context, seen *observation, g *v1alpha1.AccessGrant, far *progress, mu *sync.Mutex) error {
@@ -68,8 +69,10 @@ func (r *Reconciler) reportOne(ctx context.Context, seen *observation, g *v1alph
 		return r.release(ctx, seen, g, mu)
 	}
 	now := g.DeepCopy()
+	// Also of a suspended grant, which is kept as it stands because of what this
+	// generation says. Else kstatus, and with it Flux, would wait for ever.
+	now.Status.ObservedGeneration = g.Generation
 	if !now.Spec.Suspend || far.deleting {
-		now.Status.ObservedGeneration = g.Generation
 		if err := setApplied(now); err != nil {
 			return err
 		}
@@ -166,28 +169,26 @@ func (r *Reconciler) announce(before, after *v1alpha1.AccessGrant) {
 	}
 }
 
-// next is when time alone changes something, or soon if something went wrong.
-func (r *Reconciler) next(seen *observation, p plan, revoking bool, errs []error) (ctrl.Result, error) {
-	var hard []error
-	behind := false
-	for _, err := range errs {
-		if conflict(err) {
-			behind = true
-		} else {
-			hard = append(hard, err)
-		}
+// next is when time alone changes something, or soon if something went wrong. What
+// went wrong is logged and tried again at growing intervals, and is not returned:
+// the queue would then wait for its own interval, and let an expiry wait as well.
+func (r *Reconciler) next(ctx context.Context, seen *observation, p plan, revoking bool, errs []error) (ctrl.Result, error) {
+	hard := slices.DeleteFunc(errs, conflict)
+	if len(hard) == 0 {
+		r.failed = 0
+	} else {
+		r.failed++
+		seen.again(min(100*time.Millisecond<<min(r.failed, 10), 30*time.Second))
+		ctrl.LoggerFrom(ctx).Error(errors.Join(hard[:min(len(hard), 5)]...), "Some writes failed, and are tried again", "failures", len(hard), "again", seen.soon)
 	}
-	if len(hard) > 0 {
-		return ctrl.Result{}, errors.Join(hard[:min(len(hard), 5)]...)
-	}
-	if behind {
-		seen.again(100 * time.Millisecond)
+	if len(hard) < len(errs) {
+		seen.again(100 * time.Millisecond) // the cache was behind
 	}
 	if revoking {
 		seen.again(r.grace() + time.Second)
 	}
 	if !p.output.Next.IsZero() {
-		seen.again(p.output.Next.Sub(seen.now))
+		seen.again(p.output.Next.Sub(r.Now())) // writing took its time
 	}
 	return ctrl.Result{RequeueAfter: seen.soon}, nil
 }
