@@ -28,7 +28,7 @@ GENERATED = $(wildcard api/*/zz_generated.deepcopy.go api/*/*/zz_generated.deepc
 
 # What the end-to-end tests run, brought before them with progress shown.
 PROGRAMS := etcd kube-apiserver kube-controller-manager ocm-work ocm-placement
-PEER_PROGRAMS := $(PROGRAMS) karmada-aggregated-apiserver karmada-controller-manager kustomize-controller
+PEER_PROGRAMS := $(PROGRAMS) kubectl karmada-aggregated-apiserver karmada-controller-manager kustomize-controller
 
 # Packages with end-to-end tests against real peers, by their build tag.
 PEERS = $(sort $(dir $(shell grep -rlsE '^//go:build .*\bpeers\b' --include='*_test.go' internal test)))
