@@ -5,13 +5,16 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -49,7 +52,11 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 		For(&corev1.ConfigMap{}, builder.WithPredicates(predicate.NewPredicateFuncs(func(o client.Object) bool {
 			return o.GetNamespace() == r.Namespace && o.GetLabels()[distribute.DirectLabel] != "" && distribute.Ours(o)
 		}))).
-		WithOptions(controller.Options{MaxConcurrentReconciles: 8}). // a slow member is not to hold up the others
+		WithOptions(controller.Options{
+			MaxConcurrentReconciles: 8, // a slow member is not to hold up the others
+			// A member that is back is not to keep for long what was revoked meanwhile.
+			RateLimiter: workqueue.NewTypedItemExponentialFailureRateLimiter[ctrl.Request](100*time.Millisecond, 30*time.Second),
+		}).
 		Complete(r)
 }
 
@@ -63,10 +70,17 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	if err != nil {
 		return ctrl.Result{}, err
 	}
-	if !cm.DeletionTimestamp.IsZero() {
-		return ctrl.Result{}, ignoreConflict(r.takeAway(ctx, cm, order))
+	result := ctrl.Result{}
+	if cm.DeletionTimestamp.IsZero() {
+		result.RequeueAfter = or(r.Resync, 30*time.Second)
+		err = r.carryOut(ctx, cm, order)
+	} else {
+		err = r.takeAway(ctx, cm, order)
 	}
-	return ctrl.Result{RequeueAfter: or(r.Resync, 30*time.Second)}, ignoreConflict(r.carryOut(ctx, cm, order))
+	if errors.Is(err, errStale) {
+		return ctrl.Result{}, nil
+	}
+	return result, err
 }
 
 func or(d, otherwise time.Duration) time.Duration {
@@ -74,14 +88,6 @@ func or(d, otherwise time.Duration) time.Duration {
 		return d
 	}
 	return otherwise
-}
-
-// ignoreConflict: the order changed meanwhile, and its event is on its way.
-func ignoreConflict(err error) error {
-	if apierrors.IsConflict(err) {
-		return nil
-	}
-	return err
 }
 
 // onMember bounds what is done on a member. What is told of it to the hub is not
@@ -123,18 +129,73 @@ func (r *Reconciler) carryOut(ctx context.Context, cm *corev1.ConfigMap, order d
 			errs = append(errs, fmt.Errorf("cannot apply %s on cluster %q: %w", refs[i], order.Cluster, err))
 		}
 	}
-	left := slices.Clone(refs)
-	for _, ref := range may {
-		if slices.Contains(refs, ref) {
+	obsolete := slices.DeleteFunc(slices.Clone(may), func(ref distribute.ObjectRef) bool { return slices.Contains(refs, ref) })
+	left, more, err := r.remove(onMember, member, cm, order.Cluster, obsolete)
+	failures = append(failures, more...)
+	return r.failed(ctx, cm, slices.Concat(refs, left), failures, errors.Join(append(errs, err)...))
+}
+
+// remove objects from a member, bindings before roles, and go on past failures.
+// What another order for the member wants is let be: it has moved there. It
+// returns what is left.
+func (r *Reconciler) remove(onMember context.Context, member client.Client, cm *corev1.ConfigMap, cluster string, refs []distribute.ObjectRef) ([]distribute.ObjectRef, []distribute.DirectFailure, error) {
+	if len(refs) == 0 {
+		return nil, nil, nil
+	}
+	elsewhere, err := r.wantedElsewhere(onMember, cm, cluster)
+	if err != nil {
+		return refs, nil, err
+	}
+	refs = slices.Clone(refs)
+	slices.SortStableFunc(refs, func(a, b distribute.ObjectRef) int { return rank(a) - rank(b) })
+	var left []distribute.ObjectRef
+	var failures []distribute.DirectFailure
+	var errs []error
+	for _, ref := range refs {
+		if elsewhere[ref] {
 			continue
 		}
 		if err := remove(onMember, member, ref); err != nil {
 			left = append(left, ref)
 			failures = append(failures, distribute.DirectFailure{Object: ref.String(), Message: err.Error()})
-			errs = append(errs, fmt.Errorf("cannot remove %s from cluster %q: %w", ref, order.Cluster, err))
+			errs = append(errs, fmt.Errorf("cannot remove %s from cluster %q: %w", ref, cluster, err))
 		}
 	}
-	return r.failed(ctx, cm, left, failures, errors.Join(errs...))
+	return left, failures, errors.Join(errs...)
+}
+
+func rank(ref distribute.ObjectRef) int {
+	if strings.HasSuffix(ref.Kind, "Binding") {
+		return 0
+	}
+	return 1
+}
+
+// wantedElsewhere are the objects that other orders for the member want.
+func (r *Reconciler) wantedElsewhere(ctx context.Context, cm *corev1.ConfigMap, cluster string) (map[distribute.ObjectRef]bool, error) {
+	var list corev1.ConfigMapList
+	if err := r.Client.List(ctx, &list, client.InNamespace(r.Namespace), client.HasLabels{distribute.DirectLabel}, client.UnsafeDisableDeepCopy); err != nil {
+		return nil, fmt.Errorf("cannot list orders: %w", err)
+	}
+	out := map[distribute.ObjectRef]bool{}
+	for i := range list.Items {
+		other := &list.Items[i]
+		if other.UID == cm.UID || !other.DeletionTimestamp.IsZero() || !distribute.Ours(other) {
+			continue
+		}
+		order, err := distribute.ReadOrder(other)
+		if err != nil || order.Cluster != cluster {
+			continue
+		}
+		_, refs, err := manifests(order)
+		if err != nil {
+			continue
+		}
+		for _, ref := range refs {
+			out[ref] = true
+		}
+	}
+	return out, nil
 }
 
 // failed reports what is left on a member, and returns the error that is to be
@@ -155,14 +216,13 @@ func (r *Reconciler) takeAway(ctx context.Context, cm *corev1.ConfigMap, order d
 		if err != nil {
 			return err
 		}
-		for _, ref := range order.Applied {
-			if err := remove(onMember, member, ref); err != nil {
-				return fmt.Errorf("cannot remove %s from cluster %q: %w", ref, order.Cluster, err)
-			}
+		left, failures, err := r.remove(onMember, member, cm, order.Cluster, order.Applied)
+		if err != nil {
+			return r.failed(ctx, cm, left, failures, err)
 		}
 	}
 	controllerutil.RemoveFinalizer(cm, distribute.DirectFinalizer)
-	return client.IgnoreNotFound(r.Client.Update(ctx, cm, fieldOwner))
+	return r.update(ctx, cm)
 }
 
 // report writes to the order what is known of the member, if that is news.
@@ -171,22 +231,23 @@ func (r *Reconciler) report(ctx context.Context, cm *corev1.ConfigMap, applied [
 	if err := distribute.Report(cm, applied, failures, confirmed); err != nil {
 		return err
 	}
-	if equalData(before.Data, cm.Data) {
+	if maps.Equal(before.Data, cm.Data) {
 		return nil
 	}
-	return r.Client.Update(ctx, cm, fieldOwner)
+	return r.update(ctx, cm)
 }
 
-func equalData(a, b map[string]string) bool {
-	if len(a) != len(b) {
-		return false
+// errStale: the order changed meanwhile or is gone, and its event is on its way.
+var errStale = errors.New("the order has changed")
+
+func (r *Reconciler) update(ctx context.Context, cm *corev1.ConfigMap) error {
+	switch err := r.Client.Update(ctx, cm, fieldOwner); {
+	case apierrors.IsConflict(err) || apierrors.IsNotFound(err):
+		return errStale
+	case err != nil:
+		return fmt.Errorf("cannot update ConfigMap %q: %w", cm.Name, err)
 	}
-	for k, v := range a {
-		if b[k] != v {
-			return false
-		}
-	}
-	return true
+	return nil
 }
 
 // manifests of an order, and what each of them is.

@@ -77,6 +77,10 @@ func (c Direct) Wrap(p Parcel, live client.Object) (client.Object, error) {
 	if err != nil {
 		return nil, err
 	}
+	if cm.Data[directManifests] != manifests {
+		// What was confirmed once may have been left since, without a report.
+		delete(cm.Data, directConfirmed)
+	}
 	cm.Data[directManifests] = manifests
 	return cm, nil
 }
@@ -155,13 +159,11 @@ type DirectOrder struct {
 	Manifests []json.RawMessage
 	// Applied is what may stand on the member.
 	Applied []ObjectRef
-	// Confirmed: the member was found to hold exactly the manifests.
-	Confirmed bool
 }
 
 // ReadOrder reads a Direct carrier.
 func ReadOrder(cm *corev1.ConfigMap) (DirectOrder, error) {
-	o := DirectOrder{Cluster: cm.Annotations[DirectClusterAnnotation], Confirmed: cm.Data[directConfirmed] == manifestsDigest(cm)}
+	o := DirectOrder{Cluster: cm.Annotations[DirectClusterAnnotation]}
 	for key, to := range map[string]any{directManifests: &o.Manifests, directApplied: &o.Applied} {
 		if raw := cm.Data[key]; raw != "" {
 			if err := json.Unmarshal([]byte(raw), to); err != nil {

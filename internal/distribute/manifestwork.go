@@ -163,7 +163,12 @@ func manifestFailures(w *workv1.ManifestWork) []Failure {
 		}
 		if n := int(m.ResourceMeta.Ordinal); n >= 0 && n < len(w.Spec.Workload.Manifests) {
 			of := readMeta(w.Spec.Workload.Manifests[n].Raw)
-			f.Grants, f.Object = LabelsOf(of.Metadata.Labels), of.String()
+			f.Object = of.String()
+			// An emptied object names no grant; its failure is that of all that the
+			// work has, since one of them may have lost what still stands.
+			if own := LabelsOf(of.Metadata.Labels); own.more || len(own.set) > 0 {
+				f.Grants = own
+			}
 		}
 		out = append(out, f)
 	}

@@ -241,3 +241,26 @@ func TestManifestFailures(t *testing.T) {
 		t.Error("the failure does not come back to the grant that owns the manifest, and to it alone")
 	}
 }
+
+// TestEmptiedFails: while an object that was emptied cannot be applied, what a grant
+// lost may still stand, and the grant is not done.
+func TestEmptiedFails(t *testing.T) {
+	both := parcels(t, map[string]string{"alice": "a", "bob": "b"})[0]
+	one := parcels(t, map[string]string{"bob": "b"})[0]
+	live := wrap(t, ManifestWorks{}, both, nil)
+	retired := (ManifestWorks{}).Retire(live, one, none, false)
+	one.Objects = append(append([]*compile.Object{}, one.Objects...), retired...)
+	w := wrap(t, ManifestWorks{}, one, live)
+	meta.SetStatusCondition(&w.Status.Conditions, metav1.Condition{Type: workv1.WorkApplied, Status: metav1.ConditionFalse, ObservedGeneration: w.Generation, Reason: "Failed"})
+	w.Status.ResourceStatus.Manifests = []workv1.ManifestCondition{{
+		ResourceMeta: workv1.ManifestResourceMeta{Ordinal: int32(len(one.Objects) - 1), Kind: retired[0].Kind, Namespace: "a", Name: retired[0].Name},
+		Conditions:   []metav1.Condition{{Type: workv1.ManifestApplied, Status: metav1.ConditionFalse, Message: "not allowed"}},
+	}}
+	s := (ManifestWorks{}).Standing(w)
+	if len(s.Failures) != 1 || !s.Failures[0].Grants.Has(compile.GrantLabel("team/bob")) {
+		t.Errorf("the failure is nobody's: %+v", s.Failures)
+	}
+	if !s.MayHold(compile.GrantLabel("team/alice")) {
+		t.Error("alice's access is taken for gone")
+	}
+}

@@ -74,7 +74,8 @@ type Member struct {
 	// Impersonator is the service account on the member by which Karmada's proxy
 	// impersonates people. Set where Paths has Karmada.
 	Impersonator types.NamespacedName
-	// Secret holds the kubeconfig of a Direct member, in Sallyport's namespace.
+	// Secret holds a kubeconfig of the member, in Sallyport's namespace, if there is
+	// one; a Direct member is delivered to with it.
 	Secret string
 }
 
@@ -105,6 +106,10 @@ func New(reported []Member) *Fleet {
 		first := &f.members[i]
 		first.Paths |= m.Paths
 		first.Accepted = first.Accepted && m.Accepted
+		if first.Secret == "" {
+			// What was delivered with it before has to be taken away with it.
+			first.Secret = m.Secret
+		}
 		if first.Impersonator.Name == "" {
 			first.Impersonator = m.Impersonator
 		}

@@ -35,11 +35,11 @@ func TestNewMerges(t *testing.T) {
 			in:     []Member{{Name: ""}, {Name: "*"}, {Name: "a"}}, want: []Member{{Name: "a"}},
 		},
 		"OneOfEach": {
-			reason: "The preferred delivery describes the member; every path that anyone knows leads to it.",
+			reason: "The preferred delivery describes the member; every path that anyone knows leads to it; the kubeconfig takes away what was delivered with it before.",
 			in:     []Member{profile, direct, karmada, work},
 			want: []Member{{
 				Name: "m", Accepted: true, Delivery: ManifestWork, Labels: map[string]string{"by": "ocm"},
-				Paths: subject.Gateway | subject.Karmada | subject.ClusterProxy, Impersonator: impersonator,
+				Paths: subject.Gateway | subject.Karmada | subject.ClusterProxy, Impersonator: impersonator, Secret: "m-kubeconfig",
 			}},
 		},
 		"DescriptionGivesWay": {
