@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -88,7 +89,7 @@ func inOrder[T any](n int, items []T, rank func(T) int, do func(T)) {
 }
 
 // adopt gives every grant the finalizer, before anything is done for it.
-func (r *Reconciler) adopt(ctx context.Context, seen *observation) error {
+func (r *Reconciler) adopt(ctx context.Context, seen *observation) {
 	var group errgroup.Group
 	var mu sync.Mutex
 	group.SetLimit(r.writers())
@@ -101,10 +102,14 @@ func (r *Reconciler) adopt(ctx context.Context, seen *observation) error {
 			controllerutil.AddFinalizer(adopted, v1alpha1.AccessGrantFinalizer)
 			patch := client.MergeFromWithOptions(g, client.MergeFromWithOptimisticLock{})
 			if err := r.Client.Patch(ctx, adopted, patch, fieldOwner); err != nil {
-				if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
-					return nil // seen again in a moment
+				mu.Lock()
+				defer mu.Unlock()
+				if conflict(err) || apierrors.IsNotFound(err) {
+					seen.again(100 * time.Millisecond)
+				} else {
+					seen.errs = append(seen.errs, fmt.Errorf("cannot add the finalizer to grant %q: %w", keyOf(g), err))
 				}
-				return fmt.Errorf("cannot add the finalizer to grant %q: %w", keyOf(g), err)
+				return nil // it waits, and keeps no other from anything
 			}
 			mu.Lock()
 			defer mu.Unlock()
@@ -113,7 +118,7 @@ func (r *Reconciler) adopt(ctx context.Context, seen *observation) error {
 			return nil
 		})
 	}
-	return group.Wait()
+	_ = group.Wait() // the errors are in seen
 }
 
 func (r *Reconciler) writeHub(ctx context.Context, seen *observation, w hubWrite, out *outcome) error {
@@ -197,7 +202,12 @@ func (r *Reconciler) create(ctx context.Context, o client.Object) (client.Object
 	switch {
 	case err == nil:
 		return o, nil
-	case apierrors.IsAlreadyExists(err) && r.foreign(ctx, o):
+	case apierrors.IsAlreadyExists(err):
+		if foreign, getErr := r.foreign(ctx, o); getErr != nil {
+			return nil, fmt.Errorf("cannot create %s %q, nor read the one that exists: %w", kind, client.ObjectKeyFromObject(o), getErr)
+		} else if !foreign {
+			return nil, fmt.Errorf("cannot create %s %q: %w", kind, client.ObjectKeyFromObject(o), err)
+		}
 		return nil, fmt.Errorf("cannot create %s %q: one exists that Sallyport did not make; delete it, or give it the label %s=%s to hand it over",
 			kind, client.ObjectKeyFromObject(o), v1alpha1.ManagedByLabel, v1alpha1.ManagedByValue)
 	default:
@@ -205,9 +215,10 @@ func (r *Reconciler) create(ctx context.Context, o client.Object) (client.Object
 	}
 }
 
-func (r *Reconciler) foreign(ctx context.Context, o client.Object) bool {
+func (r *Reconciler) foreign(ctx context.Context, o client.Object) (bool, error) {
 	live := o.DeepCopyObject().(client.Object)
-	return r.Live.Get(ctx, client.ObjectKeyFromObject(o), live) == nil && !distribute.Ours(live)
+	err := r.Live.Get(ctx, client.ObjectKeyFromObject(o), live)
+	return err == nil && !distribute.Ours(live), client.IgnoreNotFound(err)
 }
 
 // remove deletes exactly the object that was seen.

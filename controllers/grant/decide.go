@@ -214,7 +214,9 @@ func (r *Reconciler) decideCarrier(seen *observation, key carrierKey, carrier di
 		case !carrier.Carries(s.object, *p):
 			return w, true
 		case p.Of == nil: // something is being retired
-			seen.again(r.retireAfter())
+			if s.Confirmed {
+				seen.again(r.retireAfter())
+			}
 		default:
 			r.carried[key] = now
 		}

@@ -11,7 +11,7 @@
 // write that takes it away. The controller can be killed between any two writes.
 //
 //	observe.go     reads
-//	decide.go      compiles and compares, pure
+//	decide.go      compiles and compares, without I/O
 //	commit.go      writes: finalizers, then the hub, then the members
 //	report.go      patches each status once, and lets go of what is revoked
 //	status.go      what a status says, pure

@@ -35,6 +35,10 @@ type observation struct {
 	hub map[string]map[client.ObjectKey]client.Object
 	// carriers is what stands of carriers, by way of delivery.
 	carriers map[fleet.Delivery]map[client.ObjectKey]standing
+	// errs of what was written while observing.
+	errs []error
+	// revisions that appliers are at, by applier, each read once.
+	revisions map[v1alpha1.GrantSource]string
 	// soon is when to look again for what no event tells of; zero for never.
 	soon time.Duration
 }
@@ -60,15 +64,15 @@ type carrierKey struct {
 
 // observe reads everything that decides. An error leaves all as it stands.
 func (r *Reconciler) observe(ctx context.Context) (*observation, error) {
-	seen := &observation{now: r.Now(), sources: map[string]*v1alpha1.GrantSource{}}
+	seen := &observation{now: r.Now(), sources: map[string]*v1alpha1.GrantSource{}, revisions: map[v1alpha1.GrantSource]string{}}
 	var problems []inventory.Problem
 	var err error
 	if seen.snapshot.Fleet, problems, err = r.observeFleet(ctx); err != nil {
 		return nil, err
 	}
 	r.tell(ctx, problems)
-	if seen.snapshot.Placements, err = r.Inventory.Placements(ctx); err != nil {
-		return nil, fmt.Errorf("cannot read placements: %w", err)
+	if seen.snapshot.Placements, err = r.observePlacements(ctx); err != nil {
+		return nil, err
 	}
 	if err := r.observeHub(ctx, seen); err != nil {
 		return nil, err
@@ -99,6 +103,21 @@ func (r *Reconciler) observeFleet(ctx context.Context) (*fleet.Fleet, []inventor
 		return r.fleet, []inventory.Problem{{Source: "fleet", Message: err.Error()}}, nil
 	default:
 		return nil, nil, fmt.Errorf("cannot read the fleet: %w", err)
+	}
+}
+
+// observePlacements falls back as observeFleet does, and for the same reasons.
+func (r *Reconciler) observePlacements(ctx context.Context) (map[types.NamespacedName][]string, error) {
+	p, err := r.Inventory.Placements(ctx)
+	switch {
+	case err == nil:
+		r.placements = p
+		return p, nil
+	case r.placements != nil:
+		ctrl.LoggerFrom(ctx).Error(err, "Cannot read placements; going on with the last ones")
+		return r.placements, nil
+	default:
+		return nil, fmt.Errorf("cannot read placements: %w", err)
 	}
 }
 
@@ -147,9 +166,7 @@ func (r *Reconciler) observeGrants(ctx context.Context, seen *observation) error
 		seen.grants = append(seen.grants, o.(*v1alpha1.AccessGrant))
 	}
 	slices.SortFunc(seen.grants, func(a, b *v1alpha1.AccessGrant) int { return strings.Compare(keyOf(a), keyOf(b)) })
-	if err := r.adopt(ctx, seen); err != nil {
-		return err
-	}
+	r.adopt(ctx, seen)
 
 	var standsOn map[string][]string
 	for _, g := range seen.grants {
@@ -157,7 +174,7 @@ func (r *Reconciler) observeGrants(ctx context.Context, seen *observation) error
 		if !g.DeletionTimestamp.IsZero() || !controllerutil.ContainsFinalizer(g, v1alpha1.AccessGrantFinalizer) {
 			continue
 		}
-		source := r.sourceOf(ctx, g)
+		source := r.sourceOf(ctx, seen, g)
 		if g.Spec.Suspend && g.Status.Source != nil {
 			source = g.Status.Source // what stands comes from there
 		}
@@ -168,7 +185,10 @@ func (r *Reconciler) observeGrants(ctx context.Context, seen *observation) error
 				standsOn = seen.standsOn()
 			}
 			in.Held, in.HeldOn = true, standsOn[compile.GrantLabel(in.Key())]
-			if in.Spec = r.specs.held(g); in.Spec == nil {
+			switch held := r.specs.held(g); {
+			case held != nil:
+				in.Spec = held
+			case len(in.HeldOn) == 0:
 				continue // it was suspended before it ever stood
 			}
 		}
@@ -184,9 +204,7 @@ func (seen *observation) standsOn() map[string][]string {
 	out := map[string][]string{}
 	for _, carriers := range seen.carriers {
 		for _, s := range carriers {
-			if !s.Deleting {
-				s.Grants.Each(func(label string) { out[label] = append(out[label], s.Cluster) })
-			}
+			s.Grants.Each(func(label string) { out[label] = append(out[label], s.Cluster) })
 		}
 	}
 	for label := range out {
@@ -218,8 +236,8 @@ func (r *Reconciler) observeHub(ctx context.Context, seen *observation) error {
 
 func (r *Reconciler) observeCarriers(ctx context.Context, seen *observation) error {
 	seen.carriers = map[fleet.Delivery]map[client.ObjectKey]standing{}
-	defer r.forget(seen)
 	for delivery, carrier := range r.Carriers {
+		seen.carriers[delivery] = map[client.ObjectKey]standing{}
 		reader, err := r.readerOf(carrier)
 		if err != nil {
 			return err
@@ -241,6 +259,7 @@ func (r *Reconciler) observeCarriers(ctx context.Context, seen *observation) err
 		}
 		seen.carriers[delivery] = known
 	}
+	r.forget(seen)
 	return nil
 }
 

@@ -27,7 +27,7 @@ var (
 //
 // It is a statement about where the grant came from, for people. Nothing is
 // decided by it, since whoever may write the grant may write its labels.
-func (r *Reconciler) sourceOf(ctx context.Context, g *v1alpha1.AccessGrant) *v1alpha1.GrantSource {
+func (r *Reconciler) sourceOf(ctx context.Context, seen *observation, g *v1alpha1.AccessGrant) *v1alpha1.GrantSource {
 	now := appliedBy(g)
 	if now == nil {
 		return nil
@@ -40,7 +40,13 @@ func (r *Reconciler) sourceOf(ctx context.Context, g *v1alpha1.AccessGrant) *v1a
 		was.Generation == g.Generation && was.Revision != "" {
 		return was
 	}
-	now.Revision = r.revisionOf(ctx, now)
+	applier := v1alpha1.GrantSource{Kind: now.Kind, Namespace: now.Namespace, Name: now.Name}
+	revision, read := seen.revisions[applier]
+	if !read {
+		revision = r.revisionOf(ctx, now)
+		seen.revisions[applier] = revision
+	}
+	now.Revision = revision
 	return now
 }
 

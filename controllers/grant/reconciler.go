@@ -62,6 +62,8 @@ type Reconciler struct {
 	// fleet of the last pass that could read it.
 	fleet    *fleet.Fleet
 	problems []inventory.Problem
+	// placements likewise.
+	placements map[types.NamespacedName][]string
 	// failed counts the passes in a row in which writes failed.
 	failed int
 

@@ -13,7 +13,9 @@ import (
 	"github.com/fluxcd/pkg/runtime/conditions"
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -22,13 +24,14 @@ import (
 
 	"github.com/sallyport-dev/sallyport/api/v1alpha1"
 	"github.com/sallyport-dev/sallyport/internal/core/compile"
+	"github.com/sallyport-dev/sallyport/internal/distribute"
 )
 
 // report patches every status that changed, once, and lets go of the grants of
 // which nothing is left. It says when to come back.
 func (r *Reconciler) report(ctx context.Context, seen *observation, p plan, done *outcome) (ctrl.Result, error) {
 	stands := indexStandings(seen)
-	errs := done.errs
+	errs := slices.Concat(seen.errs, done.errs)
 	var mu sync.Mutex
 	var group errgroup.Group
 	group.SetLimit(r.writers())
@@ -100,6 +103,11 @@ func (r *Reconciler) reportOne(ctx context.Context, seen *observation, g *v1alph
 	return nil
 }
 
+// maxApplied bounds the copy of the spec in a status, in bytes, so that the two
+// fit into one object. A larger grant, once suspended, stays on its clusters, but
+// follows its spec there.
+const maxApplied = 256 << 10
+
 // setApplied records the spec that was acted on, for the day it is suspended.
 func setApplied(g *v1alpha1.AccessGrant) error {
 	spec := g.Spec.DeepCopy()
@@ -107,6 +115,10 @@ func setApplied(g *v1alpha1.AccessGrant) error {
 	raw, err := json.Marshal(spec)
 	if err != nil {
 		return fmt.Errorf("cannot record the spec of grant %q: %w", keyOf(g), err)
+	}
+	if len(raw) > maxApplied {
+		g.Status.Applied = nil
+		return nil
 	}
 	if a := g.Status.Applied; a != nil {
 		var was v1alpha1.AccessGrantSpec
@@ -121,6 +133,16 @@ func setApplied(g *v1alpha1.AccessGrant) error {
 // release a grant of which nothing is left.
 func (r *Reconciler) release(ctx context.Context, seen *observation, g *v1alpha1.AccessGrant, mu *sync.Mutex) error {
 	if !controllerutil.ContainsFinalizer(g, v1alpha1.AccessGrantFinalizer) {
+		return nil
+	}
+	// The caches said so; what lets go of the last trace asks past them.
+	switch named, err := r.named(ctx, compile.GrantLabel(keyOf(g))); {
+	case err != nil:
+		return fmt.Errorf("cannot make sure that grant %q is revoked: %w", keyOf(g), err)
+	case named:
+		mu.Lock()
+		seen.again(time.Second)
+		mu.Unlock()
 		return nil
 	}
 	free := g.DeepCopy()
@@ -141,6 +163,35 @@ func (r *Reconciler) release(ctx context.Context, seen *observation, g *v1alpha1
 	mu.Unlock()
 	r.Events.Event(g, corev1.EventTypeNormal, v1alpha1.ReasonRevoked, "revoked on the hub and on every cluster")
 	return nil
+}
+
+// named reports whether anything on the hub still names the grant with that label,
+// as the API server knows it.
+func (r *Reconciler) named(ctx context.Context, label string) (bool, error) {
+	lists := map[client.ObjectList][]client.ListOption{&rbacv1.ClusterRoleBindingList{}: nil}
+	for _, c := range r.Carriers {
+		reader, err := r.readerOf(c)
+		if err != nil {
+			return false, err
+		}
+		if reader == nil {
+			continue
+		}
+		_, list := c.Empty()
+		lists[list] = nil
+		if d, ok := c.(distribute.Direct); ok {
+			lists[list] = []client.ListOption{client.InNamespace(d.Namespace)}
+		}
+	}
+	for list, options := range lists {
+		if err := r.Live.List(ctx, list, append(options, client.HasLabels{label}, client.Limit(1))...); err != nil {
+			return false, err
+		}
+		if meta.LenList(list) > 0 {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // announce what changed, and only that.
