@@ -67,6 +67,8 @@ type Reconciler struct {
 	// failed counts the passes in a row in which writes failed.
 	failed int
 
+	// applied is what each grant meant when it was last applied everywhere.
+	applied   map[types.UID]meaning
 	standings map[carrierKey]standing
 	carried   map[carrierKey]carried
 	versions  map[carrierKey]versions

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"sync"
@@ -49,7 +50,9 @@ func (r *Reconciler) report(ctx context.Context, seen *observation, p plan, done
 		default:
 			continue // it has no finalizer yet, and nothing was done for it
 		}
-		far := measure(result, label, stands.of(label), seen.snapshot.Fleet, done)
+		meant := meaningOf(g, result, seen)
+		far := measure(result, label, stands.of(label), seen.snapshot.Fleet, done, meant.equal(r.applied[g.UID]))
+		r.remember(g, meant, &far)
 		far.deleting = deleting
 		far.hub = (deleting || len(result.Clusters) == 0) && stands.onHub(label)
 		revoking = revoking || len(far.lingering) > 0
@@ -64,7 +67,43 @@ func (r *Reconciler) report(ctx context.Context, seen *observation, p plan, done
 	}
 	_ = group.Wait() // the errors are in errs
 	r.specs.forget(alive)
+	maps.DeleteFunc(r.applied, func(uid types.UID, _ meaning) bool { return !alive[uid] })
 	return r.next(ctx, seen, p, revoking, errs)
+}
+
+// meaning is what a grant's effect depends on, but for the other grants: as long as
+// it is the same, what members hold of the grant is.
+type meaning struct {
+	generation int64
+	clusters   []string
+	roles      []*v1alpha1.AccessRoleSpec
+}
+
+func meaningOf(g *v1alpha1.AccessGrant, result compile.Result, seen *observation) meaning {
+	m := meaning{generation: g.Generation, clusters: result.Clusters}
+	for i := range g.Spec.Access {
+		if ref := g.Spec.Access[i].RoleRef; ref != nil && ref.Kind == v1alpha1.AccessRoleRef {
+			m.roles = append(m.roles, seen.snapshot.Roles[ref.Name])
+		}
+	}
+	return m
+}
+
+func (m meaning) equal(o meaning) bool {
+	return o.generation != 0 && m.generation == o.generation && slices.Equal(m.clusters, o.clusters) && slices.Equal(m.roles, o.roles)
+}
+
+// remember that a grant is applied everywhere, so that its status does not change
+// whenever a grant with which it shares a work does.
+func (r *Reconciler) remember(g *v1alpha1.AccessGrant, m meaning, far *progress) {
+	if r.applied == nil {
+		r.applied = map[types.UID]meaning{}
+	}
+	if far.result.Phase == compile.Active && len(far.applied) > 0 && len(far.pending) == 0 && far.hubError == nil {
+		r.applied[g.UID] = m
+	} else {
+		delete(r.applied, g.UID)
+	}
 }
 
 func (r *Reconciler) reportOne(ctx context.Context, seen *observation, g *v1alpha1.AccessGrant, far *progress, mu *sync.Mutex) error {

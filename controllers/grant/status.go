@@ -37,8 +37,9 @@ type progress struct {
 	failures []v1alpha1.GrantFailure
 }
 
-// measure compares what a grant should give with what stands.
-func measure(result compile.Result, label string, stands []*distribute.Standing, f *fleet.Fleet, done *outcome) progress {
+// measure compares what a grant should give with what stands. steady: since it was
+// last found to be applied everywhere, the grant means the same.
+func measure(result compile.Result, label string, stands []*distribute.Standing, f *fleet.Fleet, done *outcome, steady bool) progress {
 	p := progress{label: label, result: result}
 	wanted := map[string]*clusterProgress{}
 	for _, c := range result.Clusters {
@@ -53,10 +54,10 @@ func measure(result compile.Result, label string, stands []*distribute.Standing,
 			}
 			continue
 		}
-		w.add(s, label)
+		w.add(s, label, steady)
 	}
 	for _, c := range result.Clusters {
-		p.measureCluster(c, wanted[c], f, done)
+		p.measureCluster(c, wanted[c], f, done, steady)
 	}
 	for _, r := range result.Rejections {
 		p.failures = append(p.failures, v1alpha1.GrantFailure{Cluster: r.Cluster, Reason: r.Reason, Message: r.Message})
@@ -85,7 +86,7 @@ type clusterProgress struct {
 	failures            []distribute.Failure
 }
 
-func (c *clusterProgress) add(s *distribute.Standing, label string) {
+func (c *clusterProgress) add(s *distribute.Standing, label string, steady bool) {
 	c.carriers++
 	failed := false
 	for _, f := range s.Failures {
@@ -94,13 +95,14 @@ func (c *clusterProgress) add(s *distribute.Standing, label string) {
 			failed = true
 		}
 	}
-	// Where only objects of other grants fail, this one holds.
-	if s.Confirmed || len(s.Failures) > 0 && !failed && !s.Deleting {
+	// Where only objects of other grants fail, this one holds; and where a carrier
+	// changes for the sake of other grants, this one goes on holding.
+	if s.Confirmed || len(s.Failures) > 0 && !failed && !s.Deleting || steady && s.Before && !failed {
 		c.confirmed++
 	}
 }
 
-func (p *progress) measureCluster(cluster string, w *clusterProgress, f *fleet.Fleet, done *outcome) {
+func (p *progress) measureCluster(cluster string, w *clusterProgress, f *fleet.Fleet, done *outcome, steady bool) {
 	fail := func(reason, message string) {
 		p.failures = append(p.failures, v1alpha1.GrantFailure{Cluster: cluster, Reason: reason, Message: message})
 	}
@@ -112,7 +114,7 @@ func (p *progress) measureCluster(cluster string, w *clusterProgress, f *fleet.F
 		for _, failure := range w.failures {
 			fail(v1alpha1.ReasonApplyFailed, strings.TrimPrefix(failure.Object+": "+failure.Message, ": "))
 		}
-	case err == nil && w.carriers > 0 && w.confirmed == w.carriers:
+	case (err == nil || steady) && w.carriers > 0 && w.confirmed == w.carriers:
 		p.applied = append(p.applied, cluster)
 		return
 	}

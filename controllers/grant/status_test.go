@@ -49,6 +49,7 @@ func TestStatus(t *testing.T) {
 		hub      bool
 		before   []metav1.Condition
 		suspend  bool
+		steady   bool
 
 		ready, active        string
 		reconciling, stalled bool
@@ -67,6 +68,21 @@ func TestStatus(t *testing.T) {
 		"OneOfTwoWorks": {
 			reason: "A cluster is done when each of its works is.",
 			result: active("a"), stands: []*distribute.Standing{holds("a"), waits("a")},
+			ready: "False Progressing", active: "True Active", reconciling: true, counts: v1alpha1.ClusterCounts{Matched: 1},
+		},
+		"OthersChange": {
+			reason: "While a work changes for other grants, a grant that means what it did goes on holding.",
+			result: active("a"), stands: []*distribute.Standing{{Cluster: "a", Grants: names(label, "other"), Before: true}}, steady: true,
+			ready: "True Applied", active: "True Active", counts: v1alpha1.ClusterCounts{Matched: 1, Applied: 1},
+		},
+		"Changes": {
+			reason: "One that means something else has to be confirmed.",
+			result: active("a"), stands: []*distribute.Standing{{Cluster: "a", Grants: names(label), Before: true}},
+			ready: "False Progressing", active: "True Active", reconciling: true, counts: v1alpha1.ClusterCounts{Matched: 1},
+		},
+		"AnotherWork": {
+			reason: "A work that no member has ever confirmed holds nothing yet.",
+			result: active("a"), stands: []*distribute.Standing{waits("a")}, steady: true,
 			ready: "False Progressing", active: "True Active", reconciling: true, counts: v1alpha1.ClusterCounts{Matched: 1},
 		},
 		"NothingStands": {
@@ -155,7 +171,7 @@ func TestStatus(t *testing.T) {
 			if done == nil {
 				done = &outcome{}
 			}
-			p := measure(c.result, label, c.stands, f, done)
+			p := measure(c.result, label, c.stands, f, done, c.steady)
 			p.deleting, p.hub = c.deleting, c.hub
 			p.write(g, now, 30*time.Second)
 			is := func(condition string) string {

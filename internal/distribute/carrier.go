@@ -59,6 +59,9 @@ type Standing struct {
 	Residual Labels
 	// Confirmed: the member holds exactly what the carrier says.
 	Confirmed bool
+	// Before: it has not confirmed that, but it has confirmed an earlier content of
+	// the same carrier. What did not change since still holds.
+	Before bool
 	// Deleting: the carrier is being deleted; all its grants are residual.
 	Deleting bool
 	// Failures that the agent reports.

@@ -125,6 +125,7 @@ func (Direct) Standing(live client.Object) Standing {
 		s.Failures = append(s.Failures, Failure{Grants: grants, Object: f.Object, Message: f.Message})
 	}
 	s.Confirmed = current && !s.Deleting && len(failures) == 0
+	s.Before = !current && !s.Deleting && len(failures) == 0 && cm.Data[directApplied] != ""
 	if s.Confirmed {
 		s.Residual = Labels{}
 	}

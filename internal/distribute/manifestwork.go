@@ -136,6 +136,7 @@ func (ManifestWorks) Standing(live client.Object) Standing {
 	applied := meta.FindStatusCondition(w.Status.Conditions, workv1.WorkApplied)
 	current := applied != nil && applied.ObservedGeneration == w.Generation
 	s.Confirmed = current && applied.Status == metav1.ConditionTrue && !s.Deleting
+	s.Before = applied != nil && !current && applied.Status == metav1.ConditionTrue && !s.Deleting
 	if s.Confirmed {
 		s.Residual = Labels{}
 	}

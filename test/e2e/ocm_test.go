@@ -112,6 +112,22 @@ func TestOCM(t *testing.T) {
 			return ""
 		})
 	})
+	t.Run("a grant that shares a binding does not notice another's change", func(t *testing.T) {
+		other := oncall(func(g *v1alpha1.AccessGrant) {
+			g.Name, g.Spec.Subjects = "other", []v1alpha1.Subject{{Kind: "User", Name: "carol"}}
+		})
+		before := w.grant("payments", "oncall").ResourceVersion
+		w.create(other)
+		w.ready("payments", "other", "True Applied")
+		w.change("payments", "other", func(g *v1alpha1.AccessGrant) { g.Spec.Subjects[0].Name = "dave" })
+		w.waitCan(true, "prod-1", who{"dave", nil}, "list", "pods", "payments")
+		w.ready("payments", "other", "True Applied")
+		w.delete(other)
+		w.ready("payments", "other", "gone")
+		if after := w.grant("payments", "oncall"); after.ResourceVersion != before {
+			t.Errorf("its status was written: %+v", after.Status.Conditions)
+		}
+	})
 	t.Run("a deleted grant is revoked on hub and members", func(t *testing.T) {
 		begin := time.Now()
 		w.must(w.hub.Delete(w.ctx, oncall()))
