@@ -56,7 +56,7 @@ func benchSnapshot(n, members int, by subject.Path) Snapshot {
 var sizes = []int{100, 1_000, 10_000}
 
 // BenchmarkCompileFull compiles everything from nothing. The target of
-// performance.md for 10,000 grants over 1,000 members is 2 s and 1 GiB.
+// the project for 10,000 grants over 1,000 members is 2 s and 1 GiB.
 func BenchmarkCompileFull(b *testing.B) {
 	for _, by := range []subject.Path{subject.Gateway, subject.Gateway | subject.Karmada} {
 		for _, n := range sizes {
@@ -90,7 +90,7 @@ func BenchmarkCompileFull(b *testing.B) {
 }
 
 // BenchmarkCompileOne compiles after one grant of many was changed. The target of
-// performance.md is 5 ms.
+// the project is 5 ms.
 func BenchmarkCompileOne(b *testing.B) {
 	for _, by := range []subject.Path{subject.Gateway, subject.Gateway | subject.Karmada} {
 		for _, n := range sizes {
