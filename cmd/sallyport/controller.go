@@ -40,6 +40,9 @@ Leave it out where Flux or Argo CD does.`,
 			}
 			if git.URL != "" {
 				git.Namespace = o.Namespace
+				if err := git.Validate(); err != nil {
+					return err
+				}
 				o.Git = &git
 			} else if err := gitFlagsAlone(cmd); err != nil {
 				return err
