@@ -102,12 +102,16 @@ func TestFleet(t *testing.T) {
 			want:    []fleet.Member{ocm("a", subject.Gateway|subject.ClusterProxy), ocm("b", subject.Gateway)},
 		},
 		"Merged": {
-			reason: "One cluster that several inventories know is one member, and a Secret for it is not needed.",
+			reason: "One cluster that several inventories know is one member, and a Secret for it only takes away what was delivered with it before.",
 			states: current(ManagedClusterKind, ClusterProfileKind, SecretKind),
 			objects: []client.Object{
 				managedCluster("a"), profile("open-cluster-management", "a", "prod"), secret("sallyport-system", "s", "a", 0),
 			},
-			want:     []fleet.Member{ocm("a", subject.Gateway)},
+			want: []fleet.Member{func() fleet.Member {
+				m := ocm("a", subject.Gateway)
+				m.Secret = "s"
+				return m
+			}()},
 			problems: []string{`Secret sallyport-system/s: not used: cluster "a" is delivered to by ManifestWork`, `Secret sallyport-system/s: ` + unused},
 		},
 		"S24Secrets": {
