@@ -3,6 +3,7 @@
 package inventory
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -47,16 +48,12 @@ func TestKarmada(t *testing.T) {
 	if err := f.StopKarmadaAggregatedAPIServer(); err != nil {
 		t.Fatal(err)
 	}
-	for began := time.Now(); w.kinds.Status(KarmadaClusterKind.GroupKind()).State != served.Stale; time.Sleep(20 * time.Millisecond) {
-		if time.Since(began) > time.Minute {
-			t.Fatalf("got %+v, want Stale", w.kinds.Status(KarmadaClusterKind.GroupKind()))
-		}
-	}
-	if problems := w.eventually(t, there); len(problems) != 1 {
-		t.Errorf("while it is down: got problems %v, want one", problems)
-	}
+	// The hub may find it up for a last time before it finds it down for good.
+	w.problems(t, there, 1)
 	fresh := watch(t, f)
-	time.Sleep(time.Second)
+	until(t, "the kinds were looked for", func() bool {
+		return fresh.kinds.Status(ManagedClusterKind.GroupKind()).State == served.Absent
+	})
 	if members, _, err := fresh.Fleet(ctx); err == nil {
 		t.Errorf("a process that starts while it is down: got %v, want an error", members.Members())
 	}
@@ -64,7 +61,21 @@ func TestKarmada(t *testing.T) {
 	if err := f.StartKarmadaAggregatedAPIServer(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if problems := fresh.eventually(t, there); len(problems) != 0 {
-		t.Errorf("when it is back: got problems %v", problems)
+	fresh.problems(t, there, 0)
+}
+
+// problems waits until the fleet has those members, and that many problems are
+// told.
+func (w *watching) problems(t *testing.T, want map[string]fleet.Delivery, n int) {
+	t.Helper()
+	until(t, fmt.Sprintf("%d problems are told", n), func() bool { return len(w.eventually(t, want)) == n })
+}
+
+func until(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	for began := time.Now(); !is(); time.Sleep(20 * time.Millisecond) { // a poll, up to the deadline
+		if time.Since(began) > time.Minute {
+			t.Fatalf("not after a minute: %s", what)
+		}
 	}
 }
