@@ -316,25 +316,23 @@ type keptSpec struct {
 }
 
 func (s *specs) grant(g *v1alpha1.AccessGrant) *v1alpha1.AccessGrantSpec {
-	if s.grants == nil {
-		s.grants = map[types.UID]versioned[v1alpha1.AccessGrantSpec]{}
-	}
-	if v, ok := s.grants[g.UID]; ok && v.generation == g.Generation {
-		return v.spec
-	}
-	s.grants[g.UID] = versioned[v1alpha1.AccessGrantSpec]{g.Generation, &g.Spec}
-	return &g.Spec
+	return same(&s.grants, g.UID, g.Generation, &g.Spec)
 }
 
 func (s *specs) role(a *v1alpha1.AccessRole) *v1alpha1.AccessRoleSpec {
-	if s.roles == nil {
-		s.roles = map[types.UID]versioned[v1alpha1.AccessRoleSpec]{}
+	return same(&s.roles, a.UID, a.Generation, &a.Spec)
+}
+
+// same is the first address at which a spec of that generation was seen.
+func same[T any](known *map[types.UID]versioned[T], uid types.UID, generation int64, spec *T) *T {
+	if *known == nil {
+		*known = map[types.UID]versioned[T]{}
 	}
-	if v, ok := s.roles[a.UID]; ok && v.generation == a.Generation {
+	if v, ok := (*known)[uid]; ok && v.generation == generation {
 		return v.spec
 	}
-	s.roles[a.UID] = versioned[v1alpha1.AccessRoleSpec]{a.Generation, &a.Spec}
-	return &a.Spec
+	(*known)[uid] = versioned[T]{generation, spec}
+	return spec
 }
 
 // held is the spec that was applied last; nil where none was.
