@@ -269,7 +269,8 @@ type AccessGrantStatus struct {
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
-	// Conditions: Ready, Active, and while they hold Reconciling and Stalled.
+	// Conditions: Ready, Active, Compliant, and while they hold Reconciling and
+	// Stalled.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
@@ -291,6 +292,22 @@ type AccessGrantStatus struct {
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=50
 	Failures []GrantFailure `json:"failures,omitempty"`
+
+	// Violations lists what guardrails object to, the refusals first. It is cut at
+	// 50.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=50
+	Violations []GrantViolation `json:"violations,omitempty"`
+
+	// AppliedRoles are the AccessRoles that were used when Applied was, by the
+	// digest of their rules. While a guardrail cannot be evaluated, a role that has
+	// changed since is not given.
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MaxItems=64
+	AppliedRoles []AppliedRole `json:"appliedRoles,omitempty"`
 
 	// Applied is the spec that the controller last acted on. A suspended grant
 	// holds it, whatever its spec has become since.
@@ -368,6 +385,41 @@ type GrantFailure struct {
 	Message string `json:"message,omitempty"`
 }
 
+// GrantViolation is what one guardrail objects to.
+type GrantViolation struct {
+	// Guardrail that objects; for one of a bundle, BUNDLE/NAME.
+	// +required
+	// +kubebuilder:validation:MaxLength=507
+	Guardrail string `json:"guardrail"`
+	// Message of the guardrail.
+	// +required
+	// +kubebuilder:validation:MaxLength=1024
+	Message string `json:"message"`
+	// Field of the grant that it is about.
+	// +optional
+	// +kubebuilder:validation:MaxLength=253
+	Field string `json:"field,omitempty"`
+	// Enforcement of the guardrail.
+	// +required
+	Enforcement Enforcement `json:"enforcement"`
+	// Exception that excuses it.
+	// +optional
+	// +kubebuilder:validation:MaxLength=253
+	Exception string `json:"exception,omitempty"`
+}
+
+// AppliedRole is an AccessRole as it was used.
+type AppliedRole struct {
+	// Name of the AccessRole.
+	// +required
+	// +kubebuilder:validation:MaxLength=253
+	Name string `json:"name"`
+	// Digest of its rules.
+	// +required
+	// +kubebuilder:validation:MaxLength=64
+	Digest string `json:"digest"`
+}
+
 // AccessGrant gives subjects access to clusters of the fleet. Its namespace is
 // the boundary of tenancy: who may write AccessGrants there may give access, as
 // far as the guardrails let them.
@@ -377,6 +429,7 @@ type GrantFailure struct {
 // +kubebuilder:resource:shortName=ag;grant,categories=sallyport
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
 // +kubebuilder:printcolumn:name="Active",type=string,JSONPath=`.status.conditions[?(@.type=="Active")].reason`
+// +kubebuilder:printcolumn:name="Compliant",type=string,JSONPath=`.status.conditions[?(@.type=="Compliant")].reason`
 // +kubebuilder:printcolumn:name="Clusters",type=integer,JSONPath=`.status.clusters.matched`
 // +kubebuilder:printcolumn:name="Applied",type=integer,JSONPath=`.status.clusters.applied`
 // +kubebuilder:printcolumn:name="Until",type=string,JSONPath=`.spec.validity.notAfter`

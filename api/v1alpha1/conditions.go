@@ -24,6 +24,48 @@ const (
 	// False: it gives none, and the reason says whether it has yet to begin, has
 	// ended, or has ended but lingers on a member that has not confirmed it.
 	ConditionActive = "Active"
+
+	// ConditionCompliant is present while the grant is judged: until it has
+	// expired. True: no guardrail objects, but for those that only warn or audit.
+	// False: a guardrail refuses the grant. Unknown: a guardrail that may have
+	// refused it could not be evaluated.
+	ConditionCompliant = "Compliant"
+)
+
+// Reasons of Compliant, of which the last two are also reasons of Ready.
+const (
+	// ReasonCompliant: no guardrail objects.
+	ReasonCompliant = "Compliant"
+	// ReasonExcused: what guardrails object to is excused by exceptions.
+	ReasonExcused = "Excused"
+	// ReasonRefused: a guardrail refuses the grant, which gives nothing.
+	ReasonRefused = "Refused"
+	// ReasonEvaluationFailed: a guardrail could not be evaluated. What stands
+	// stays, and does not widen.
+	ReasonEvaluationFailed = "EvaluationFailed"
+)
+
+// Reasons of the conditions of guardrails, bundles and exceptions.
+const (
+	// ReasonInForce: the guardrail is asked (Ready), or the bundle is the one that
+	// is in force (Ready), or the exception is honoured (Active).
+	ReasonInForce = "InForce"
+	// ReasonInvalid: the policy does not compile, or the bundle is no bundle of
+	// guardrails (Ready, Stalled).
+	ReasonInvalid = "Invalid"
+	// ReasonFetchFailed: the source of the bundle cannot be read (Ready).
+	ReasonFetchFailed = "FetchFailed"
+	// ReasonVerificationFailed: digest or signature are not what they have to be
+	// (Ready).
+	ReasonVerificationFailed = "VerificationFailed"
+	// ReasonRollback: the bundle is older than the one in force (Ready).
+	ReasonRollback = "Rollback"
+	// ReasonTooLong: the exception lasts longer than the guardrail allows.
+	ReasonTooLong = "TooLong"
+	// ReasonForbidden: the guardrail allows no exceptions.
+	ReasonForbidden = "Forbidden"
+	// ReasonUnknownGuardrail: there is no guardrail of that name.
+	ReasonUnknownGuardrail = "UnknownGuardrail"
 )
 
 // Reasons of Ready, Reconciling and Stalled.

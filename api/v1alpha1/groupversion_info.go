@@ -14,6 +14,9 @@ func AddToScheme(s *runtime.Scheme) error {
 	s.AddKnownTypes(GroupVersion,
 		&AccessGrant{}, &AccessGrantList{},
 		&AccessRole{}, &AccessRoleList{},
+		&Guardrail{}, &GuardrailList{},
+		&GuardrailBundle{}, &GuardrailBundleList{},
+		&GuardrailException{}, &GuardrailExceptionList{},
 	)
 	metav1.AddToGroupVersion(s, GroupVersion)
 	return nil
