@@ -1,0 +1,114 @@
+// Package policy makes guardrails of their API form, with the engine that each is
+// written for. What does not compile is told with field, line and column, and
+// becomes a guardrail that nothing passes.
+package policy
+
+import (
+	"bytes"
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/sallyport-dev/sallyport/api/v1alpha1"
+	"github.com/sallyport-dev/sallyport/internal/core/guardrail"
+	"github.com/sallyport-dev/sallyport/internal/policy/ceiling"
+	"github.com/sallyport-dev/sallyport/internal/policy/cel"
+	"github.com/sallyport-dev/sallyport/internal/policy/rego"
+)
+
+// Options for the author of a policy. In force, a policy has none of them.
+type Options struct {
+	// Print is where print in Rego goes; nil for nowhere.
+	Print io.Writer
+	// Coverage has the Check count, as a coverage.Counter.
+	Coverage bool
+}
+
+// Compile makes a guardrail. It returns one in any case: where there are errors,
+// one that has no Check and cannot be passed.
+func Compile(name string, spec *v1alpha1.GuardrailSpec, o Options) (*guardrail.Guardrail, field.ErrorList) {
+	g, errs := frame(name, spec)
+	if len(errs) > 0 {
+		return g, errs
+	}
+	path := field.NewPath("spec")
+	parameters, err := parametersOf(spec)
+	if err != nil {
+		return stalled(g, field.ErrorList{field.Invalid(path.Child("parameters"), field.OmitValueType{}, err.Error())})
+	}
+	switch {
+	case spec.Ceiling != nil:
+		g.Check, errs = ceiling.Compile(path.Child("ceiling"), spec.Ceiling)
+		g.Ceiling = true
+	case spec.CEL != nil:
+		g.Check, errs = cel.Compile(path.Child("cel"), spec.CEL, parameters, cel.Options{Coverage: o.Coverage})
+	case spec.Rego != nil:
+		g.Check, errs = rego.Compile(path.Child("rego", "module"), rego.Policy{
+			Modules: map[string]string{name + ".rego": spec.Rego.Module}, Main: name + ".rego", Parameters: parameters,
+		}, rego.Options{Print: o.Print, Coverage: o.Coverage})
+	}
+	if len(errs) > 0 {
+		return stalled(g, errs)
+	}
+	return g, nil
+}
+
+// frame is a guardrail without its policy.
+func frame(name string, spec *v1alpha1.GuardrailSpec) (*guardrail.Guardrail, field.ErrorList) {
+	g := &guardrail.Guardrail{
+		Name: name, Digest: digest(spec), Enforcement: cmp.Or(spec.Enforcement, v1alpha1.EnforcementDeny),
+		Points: guardrail.PointsOf(spec.Points),
+	}
+	if spec.Exceptions != nil {
+		g.Exceptions.Longest = spec.Exceptions.MaxDuration.Duration
+	}
+	path := field.NewPath("spec")
+	var err error
+	if g.Match, err = guardrail.NewMatch(spec.Match); err != nil {
+		return stalled(g, field.ErrorList{field.Invalid(path.Child("match"), field.OmitValueType{}, err.Error())})
+	}
+	engines := 0
+	for _, has := range []bool{spec.Ceiling != nil, spec.CEL != nil, spec.Rego != nil} {
+		if has {
+			engines++
+		}
+	}
+	if engines != 1 {
+		return stalled(g, field.ErrorList{field.Invalid(path, field.OmitValueType{}, "must have exactly one of ceiling, cel and rego")})
+	}
+	return g, nil
+}
+
+// stalled is a guardrail that nothing passes.
+func stalled(g *guardrail.Guardrail, errs field.ErrorList) (*guardrail.Guardrail, field.ErrorList) {
+	g.Check, g.Err = nil, errs.ToAggregate()
+	return g, errs
+}
+
+func parametersOf(spec *v1alpha1.GuardrailSpec) (map[string]any, error) {
+	if spec.Parameters == nil {
+		return map[string]any{}, nil
+	}
+	var out map[string]any
+	d := json.NewDecoder(bytes.NewReader(spec.Parameters.Raw))
+	d.UseNumber()
+	if err := d.Decode(&out); err != nil {
+		return nil, fmt.Errorf("must be an object: %w", err)
+	}
+	return out, nil
+}
+
+// digest of a guardrail: of all that its answer depends on.
+func digest(spec *v1alpha1.GuardrailSpec) string {
+	raw, err := json.Marshal(spec)
+	if err != nil { // parameters that are no JSON: the guardrail is stalled as well
+		raw = fmt.Appendf(nil, "%+v", spec)
+	}
+	sum := sha256.Sum256(raw)
+	return hex.EncodeToString(sum[:])
+}
