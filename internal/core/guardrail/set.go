@@ -98,13 +98,27 @@ func (s *Set) Guardrails() []*Guardrail { return s.all }
 
 // Judge asks every guardrail of a point that matches the input.
 func (s *Set) Judge(p Point, in *Input) Judgement {
+	j, _ := s.JudgeAgain(p, in, nil)
+	return j
+}
+
+// Idle reports whether the set allows whatever it is asked at a point, so that
+// there is no need of an input.
+func (s *Set) Idle(p Point) bool {
+	return s != nil && len(s.at[p]) == 0 && (p == Request || !s.options.RequireCeiling)
+}
+
+// JudgeAgain is Judge for an input that has been judged before, but for its
+// instant, by this or another Set. The answers are those to give the next time.
+func (s *Set) JudgeAgain(p Point, in *Input, before Answers) (Judgement, Answers) {
 	if s == nil {
 		return Judgement{Verdict: Undecided, Reasons: []Reason{{
 			Guardrail: "guardrails", Enforcement: v1alpha1.EnforcementDeny, Failed: true,
 			Message: "the guardrails are not known yet",
-		}}}
+		}}}, nil
 	}
 	j := Judgement{Verdict: Allowed}
+	answers := make(Answers, len(s.at[p]))
 	var of []*Guardrail // of each reason
 	ceiling := in.Grant == nil || !s.options.RequireCeiling
 	for _, g := range s.at[p] {
@@ -113,7 +127,12 @@ func (s *Set) Judge(p Point, in *Input) Judgement {
 		}
 		ceiling = ceiling || g.Ceiling
 		j.Timed = j.Timed || g.Check != nil && g.Check.Timed()
-		j.Reasons = append(j.Reasons, ask(g, in)...)
+		reasons, ok := before.reuse(g)
+		if !ok {
+			reasons = ask(g, in)
+		}
+		answers[g] = reasons
+		j.Reasons = append(j.Reasons, reasons...)
 		for len(of) < len(j.Reasons) {
 			of = append(of, g)
 		}
@@ -136,7 +155,7 @@ func (s *Set) Judge(p Point, in *Input) Judgement {
 	}
 	slices.SortFunc(j.Reasons, compareReasons)
 	j.Reasons = slices.Compact(j.Reasons)
-	return j
+	return j, answers
 }
 
 // excuse marks the reasons that exceptions excuse, and notes when that may change.

@@ -373,3 +373,47 @@ func TestDigest(t *testing.T) {
 		}
 	}
 }
+
+// counting counts how often it is asked.
+type counting struct {
+	says
+	asked *int
+}
+
+func (c counting) Check(in *guardrail.Input) ([]guardrail.Violation, error) {
+	*c.asked++
+	return c.says.Check(in)
+}
+
+func TestJudgeAgain(t *testing.T) {
+	tests := map[string]struct {
+		reason string
+		says   says
+		want   int
+	}{
+		"Passed":   {"What passed is not evaluated again.", says{}, 1},
+		"Objected": {"Nor is what objected.", objects("no"), 1},
+		"Timed":    {"What looks at the instant is.", says{timed: true}, 2},
+		"Failed":   {"What could not be evaluated is: it may be able to now.", says{err: errors.New("no")}, 2},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			asked := 0
+			g := rail("a", counting{tc.says, &asked})
+			in := grantInput()
+			first, answers := guardrail.NewSet([]*guardrail.Guardrail{g}, nil, guardrail.Options{}).JudgeAgain(guardrail.Compile, in, nil)
+			// Another guardrail and an exception make another Set.
+			set := guardrail.NewSet([]*guardrail.Guardrail{g, rail("b", says{})}, []guardrail.Exception{exception("e", "a", "oncall", 0, time.Minute)}, guardrail.Options{})
+			second, _ := set.JudgeAgain(guardrail.Compile, in, answers)
+			if asked != tc.want {
+				t.Errorf("%s Asked %d times, want %d.", tc.reason, asked, tc.want)
+			}
+			if diff := cmp.Diff(set.Judge(guardrail.Compile, in), second); diff != "" {
+				t.Errorf("judged again it is another judgement (-Judge +JudgeAgain):\n%s", diff)
+			}
+			if len(first.Reasons) > 0 && first.Reasons[0].Exception != "" {
+				t.Error("the first judgement has changed")
+			}
+		})
+	}
+}
