@@ -19,6 +19,7 @@ import (
 	"github.com/sallyport-dev/sallyport/api/v1alpha1"
 	"github.com/sallyport-dev/sallyport/internal/core/compile"
 	"github.com/sallyport-dev/sallyport/internal/core/fleet"
+	"github.com/sallyport-dev/sallyport/internal/core/guardrail"
 	"github.com/sallyport-dev/sallyport/internal/distribute"
 	"github.com/sallyport-dev/sallyport/internal/inventory"
 	"github.com/sallyport-dev/sallyport/internal/inventory/served"
@@ -87,6 +88,7 @@ func (r *Reconciler) observe(ctx context.Context) (*observation, error) {
 		return nil, err
 	}
 	seen.snapshot.Now = seen.now
+	seen.snapshot.Guardrails = guardrail.NewSet(nil, nil, guardrail.Options{})
 	return seen, nil
 }
 

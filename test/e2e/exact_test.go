@@ -17,6 +17,7 @@ import (
 	"github.com/sallyport-dev/sallyport/api/v1alpha1"
 	"github.com/sallyport-dev/sallyport/internal/core/compile"
 	"github.com/sallyport-dev/sallyport/internal/core/fleet"
+	"github.com/sallyport-dev/sallyport/internal/core/guardrail"
 	"github.com/sallyport-dev/sallyport/internal/core/subject"
 )
 
@@ -29,7 +30,7 @@ func (w *world) desired() compile.Output {
 	w.must(w.hub.List(w.ctx, &grants))
 	w.must(w.hub.List(w.ctx, &roles))
 	w.must(w.hub.List(w.ctx, &clusters))
-	s := compile.Snapshot{Roles: map[string]*v1alpha1.AccessRoleSpec{}, Now: w.now()}
+	s := compile.Snapshot{Guardrails: guardrail.NewSet(nil, nil, guardrail.Options{}), Roles: map[string]*v1alpha1.AccessRoleSpec{}, Now: w.now()}
 	for i := range roles.Items {
 		s.Roles[roles.Items[i].Name] = &roles.Items[i].Spec
 	}

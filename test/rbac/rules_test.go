@@ -10,10 +10,11 @@ import (
 	"github.com/sallyport-dev/sallyport/api/v1alpha1"
 	"github.com/sallyport-dev/sallyport/internal/core/compile"
 	"github.com/sallyport-dev/sallyport/internal/core/fleet"
+	"github.com/sallyport-dev/sallyport/internal/core/guardrail"
 )
 
 func compiledAlone(spec *v1alpha1.AccessGrantSpec) compile.Output {
-	return compile.Grants(compile.Snapshot{Grants: []compile.Grant{{Namespace: "t", Name: "g", Spec: spec}}, Fleet: fleet.New(members), Now: noon})
+	return compile.Grants(compile.Snapshot{Guardrails: guardrail.NewSet(nil, nil, guardrail.Options{}), Grants: []compile.Grant{{Namespace: "t", Name: "g", Spec: spec}}, Fleet: fleet.New(members), Now: noon})
 }
 
 // granted compiles one rule for alice on one member and asks there.

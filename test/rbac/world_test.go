@@ -17,6 +17,7 @@ import (
 	"github.com/sallyport-dev/sallyport/api/v1alpha1"
 	"github.com/sallyport-dev/sallyport/internal/core/compile"
 	"github.com/sallyport-dev/sallyport/internal/core/fleet"
+	"github.com/sallyport-dev/sallyport/internal/core/guardrail"
 	"github.com/sallyport-dev/sallyport/internal/core/subject"
 )
 
@@ -199,7 +200,7 @@ func someEntry(rnd *rand.Rand) v1alpha1.AccessEntry {
 }
 
 func (w *world) compiled() compile.Output {
-	return compile.Grants(compile.Snapshot{Grants: w.grants, Roles: w.roles, Fleet: fleet.New(members), Now: noon})
+	return compile.Grants(compile.Snapshot{Guardrails: guardrail.NewSet(nil, nil, guardrail.Options{}), Grants: w.grants, Roles: w.roles, Fleet: fleet.New(members), Now: noon})
 }
 
 // memberHolds adds the roles that were on the member before.

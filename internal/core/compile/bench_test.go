@@ -20,7 +20,7 @@ var benchNow = time.Date(2030, 1, 1, 12, 0, 0, 0, time.UTC)
 // of them by an AccessRole in two namespaces, half by rules of their own.
 func benchSnapshot(n, members int, by subject.Path) Snapshot {
 	rnd := rand.New(rand.NewPCG(1, 2))
-	s := Snapshot{Now: benchNow, Roles: map[string]*v1alpha1.AccessRoleSpec{}}
+	s := Snapshot{Guardrails: unguarded, Now: benchNow, Roles: map[string]*v1alpha1.AccessRoleSpec{}}
 	for i := range 20 {
 		s.Roles[fmt.Sprintf("role-%d", i)] = &v1alpha1.AccessRoleSpec{Rules: []v1alpha1.PolicyRule{
 			{Verbs: []string{"get", "list", "watch"}, APIGroups: []string{"", "apps"}, Resources: []string{"pods", fmt.Sprintf("r%d", i)}},

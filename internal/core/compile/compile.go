@@ -9,6 +9,7 @@ import (
 
 	"github.com/sallyport-dev/sallyport/api/v1alpha1"
 	"github.com/sallyport-dev/sallyport/internal/core/fleet"
+	"github.com/sallyport-dev/sallyport/internal/core/guardrail"
 )
 
 // Snapshot is everything that the outcome depends on. Nothing in it is changed,
@@ -24,12 +25,26 @@ type Snapshot struct {
 	Placements map[types.NamespacedName][]string
 	// Now decides which grants are within their validity.
 	Now time.Time
+	// Guardrails judge each grant by itself, on what it compiles to, as they do at
+	// Point. Nil ones let nothing widen: whoever has none says so with an empty Set.
+	Guardrails *guardrail.Set
+	Point      guardrail.Point
+	// Namespaces of the hub, with their labels.
+	Namespaces map[string]map[string]string
+	// Standing tells what stands of a grant, nil if nothing does; a nil Standing is
+	// nothing of any. It is asked of grants that cannot be judged.
+	Standing func(grant string) *Standing
 }
 
 // Grant is one AccessGrant as the compiler reads it.
 type Grant struct {
 	Namespace, Name string
 	Spec            *v1alpha1.AccessGrantSpec
+	// Labels and Annotations of the grant, for guardrails. What tools note in them
+	// for themselves is left out.
+	Labels, Annotations map[string]string
+	// Origin is Source in parts, for guardrails; nil if unknown.
+	Origin *guardrail.Source
 	// Source names what applied the grant and the commit; empty if unknown.
 	Source string
 	// Held is set for a suspended grant: Spec is then the one that was applied
@@ -93,6 +108,10 @@ type Result struct {
 	Clusters []string
 	// Rejections are the parts that give nothing, and why: sorted.
 	Rejections []Rejection
+	// Judgement of the guardrails. A grant that is Denied gives nothing; of one that
+	// is Undecided only what stood already is left. An expired grant is not judged,
+	// and is Allowed.
+	Judgement guardrail.Judgement
 }
 
 // Rejection is a part of a grant that gives nothing.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/sallyport-dev/sallyport/api/v1alpha1"
 	"github.com/sallyport-dev/sallyport/internal/core/fleet"
+	"github.com/sallyport-dev/sallyport/internal/core/guardrail"
 	"github.com/sallyport-dev/sallyport/internal/core/subject"
 )
 
@@ -242,11 +243,12 @@ func TestResult(t *testing.T) {
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
-			s := Snapshot{Grants: []Grant{tc.grant}, Roles: known, Fleet: members, Placements: placements, Now: noon}
+			s := Snapshot{Guardrails: unguarded, Grants: []Grant{tc.grant}, Roles: known, Fleet: members, Placements: placements, Now: noon}
 			o := Grants(s)
 			checkShape(t, s, o)
 			got, _ := o.Result("t/g")
 			want := Result{Grant: "t/g", Phase: tc.phase, Clusters: tc.clusters, Rejections: tc.rejections}
+			want.Judgement.Verdict = guardrail.Allowed
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("%s\nResult (-want +got):\n%s", tc.reason, diff)
 			}
@@ -290,7 +292,7 @@ func TestNextIsTheEarliest(t *testing.T) {
 		g.Spec.Validity = v
 		grants = append(grants, g)
 	}
-	s := Snapshot{Grants: grants, Fleet: oneMember(subject.Gateway), Now: noon}
+	s := Snapshot{Guardrails: unguarded, Grants: grants, Fleet: oneMember(subject.Gateway), Now: noon}
 	// The instants at which something changes, and those of the grants then active.
 	want := map[time.Duration]time.Duration{0: time.Hour, time.Hour: 2 * time.Hour, 2 * time.Hour: 3 * time.Hour, 3 * time.Hour: 4 * time.Hour}
 	for now, next := range want {
@@ -319,7 +321,7 @@ func TestResultOfNobody(t *testing.T) {
 // label that says that there are more.
 func TestManyGrantsOneObject(t *testing.T) {
 	for _, n := range []int{MaxGrantLabels, MaxGrantLabels + 1} {
-		s := Snapshot{Fleet: oneMember(subject.Gateway), Now: noon}
+		s := Snapshot{Guardrails: unguarded, Fleet: oneMember(subject.Gateway), Now: noon}
 		for i := range n {
 			s.Grants = append(s.Grants, grant(fmt.Sprintf("tenant/g%04d", i), to(user("alice")), on("m"), readPods))
 		}
@@ -344,7 +346,7 @@ func TestManyGrantsOneObject(t *testing.T) {
 
 // TestPartsHoldEverySubjectOnce, and carry the grants that name them only.
 func TestPartsHoldEverySubjectOnce(t *testing.T) {
-	s := Snapshot{Fleet: oneMember(everyPath), Now: noon}
+	s := Snapshot{Guardrails: unguarded, Fleet: oneMember(everyPath), Now: noon}
 	for i := range 12 {
 		s.Grants = append(s.Grants, grant(fmt.Sprintf("t/g%d", i), people("User", 100, fmt.Sprintf("-%d", i)), on("m"), readPods))
 	}
@@ -388,7 +390,7 @@ func TestPartsHaveNamesOfTheirOwn(t *testing.T) {
 	bind := func(key string, n int, role string) Grant {
 		return grant(key, people("User", n, ""), on("m"), v1alpha1.AccessEntry{RoleRef: roleRef("ClusterRole", role)})
 	}
-	s := Snapshot{Fleet: oneMember(subject.Gateway), Now: noon, Grants: []Grant{bind("t/many", 2*maxSubjects, "view")}}
+	s := Snapshot{Guardrails: unguarded, Fleet: oneMember(subject.Gateway), Now: noon, Grants: []Grant{bind("t/many", 2*maxSubjects, "view")}}
 	for i, x := range Grants(s).Members[0].Works[0].Objects {
 		part, _ := strings.CutPrefix(x.Name, "sallyport:clusterrole:view")
 		for j, role := range []string{"view" + part, "view:" + strings.TrimLeft(part, "~"), "view." + strings.TrimLeft(part, "~")} {
@@ -440,7 +442,7 @@ func TestHubRulesCover(t *testing.T) {
 func TestNoImpersonatorNoRights(t *testing.T) {
 	m := member("m", subject.Karmada)
 	m.Impersonator = types.NamespacedName{}
-	s := Snapshot{Fleet: fleet.New([]fleet.Member{m}), Now: noon, Grants: []Grant{grant("t/g", to(user("alice"), group("devs")), on("m"), readPods)}}
+	s := Snapshot{Guardrails: unguarded, Fleet: fleet.New([]fleet.Member{m}), Now: noon, Grants: []Grant{grant("t/g", to(user("alice"), group("devs")), on("m"), readPods)}}
 	for _, x := range Grants(s).Members[0].Works[0].Objects {
 		if ofImpersonator(x.Name) {
 			t.Errorf("there is %s %s", x.Kind, x.Name)

@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/sallyport-dev/sallyport/internal/core/fleet"
+	"github.com/sallyport-dev/sallyport/internal/core/guardrail"
 	"github.com/sallyport-dev/sallyport/internal/core/subject"
 )
 
@@ -18,6 +19,8 @@ import (
 type Compiler struct {
 	fleet   *fleet.Fleet
 	catalog *catalog
+	// clusters as guardrails see them, by index, each made when it is asked for.
+	clusters []*guardrail.Cluster
 
 	// grants of the last snapshot, by key, and in the order in which it had them.
 	grants map[string]*compiled
@@ -37,6 +40,9 @@ type compiled struct {
 	grant Grant
 	// decided are the clusters of the grant's Placement.
 	decided []string
+	// alone is what the grant would give if nobody judged it.
+	alone *expanded
+	judged
 	*expanded
 }
 
@@ -59,10 +65,18 @@ func (c *Compiler) Grants(s Snapshot) Output {
 // is compiled anew: each can reach every grant.
 func (c *Compiler) follow(s *Snapshot) {
 	if c.grants != nil && (c.fleet == s.Fleet || c.fleet.Equal(s.Fleet)) && maps.Equal(c.catalog.specs, s.Roles) {
+		if c.fleet != s.Fleet && !c.fleet.SameClaims(s.Fleet) {
+			// Guardrails may look at them, and at nothing that was said of others.
+			c.clusters = make([]*guardrail.Cluster, s.Fleet.Len())
+			for _, g := range c.order {
+				g.judged = judged{}
+			}
+		}
+		c.fleet = s.Fleet
 		return
 	}
 	*c = Compiler{
-		fleet: s.Fleet, catalog: newCatalog(s.Roles),
+		fleet: s.Fleet, catalog: newCatalog(s.Roles), clusters: make([]*guardrail.Cluster, s.Fleet.Len()),
 		grants:    make(map[string]*compiled, len(s.Grants)),
 		members:   make([]memberState, s.Fleet.Len()),
 		bySubject: map[subject.Subject][]*expanded{}, hub: map[subject.Subject][]*Object{},
@@ -99,10 +113,12 @@ func (c *Compiler) update(s *Snapshot) reach {
 		c.results = slices.Clone(c.results) // the last output keeps its own
 		for i, old := range c.order {
 			if now := c.renew(old, &s.Grants[i], s); now != old {
-				c.replace(old, now, r)
+				if now.expanded != old.expanded {
+					c.replace(old, now, r)
+				}
 				c.order[i], c.grants[now.key] = now, now
 				at, _ := slices.BinarySearchFunc(c.results, now.key, func(r Result, k string) int { return strings.Compare(r.Grant, k) })
-				c.results[at] = now.result
+				c.results[at] = now.outcome()
 			}
 		}
 		return r
@@ -122,12 +138,12 @@ func (c *Compiler) update(s *Snapshot) reach {
 		now := c.renew(old, g, s)
 		c.grants[key] = now
 		c.order = append(c.order, now)
-		c.results = append(c.results, now.result)
+		c.results = append(c.results, now.outcome())
 		switch {
 		case fresh:
 			c.append(now.expanded)
 			r.add(now.expanded)
-		case now != old:
+		case old == nil || now.expanded != old.expanded:
 			c.replace(old, now, r)
 		}
 	}
@@ -154,12 +170,66 @@ func (c *Compiler) sameGrants(s *Snapshot) bool {
 // anew.
 func (c *Compiler) renew(old *compiled, g *Grant, s *Snapshot) *compiled {
 	decided := s.decided(g)
+	now := &compiled{grant: *g, decided: decided}
+	var answers guardrail.Answers
 	if old != nil && old.stands(g, decided, s.Now) {
-		return old
+		sameNamespace := maps.Equal(old.labels, s.Namespaces[g.Namespace])
+		if sameNamespace && old.holds(s) {
+			return old
+		}
+		*now = *old
+		if sameNamespace {
+			answers = old.answers
+		}
+	} else {
+		now.decided = slices.Clone(decided)
+		now.grant.HeldOn = slices.Clone(g.HeldOn)
+		now.alone = expand(g, c.catalog, s)
 	}
-	now := &compiled{grant: *g, decided: slices.Clone(decided), expanded: expand(g, c.catalog, s)}
-	now.grant.HeldOn = slices.Clone(g.HeldOn)
+	now.judged = c.judge(g, now.alone, s, answers)
+	now.expanded = now.alone.after(&now.judged, g, c.catalog, s)
+	if old != nil && old.expanded.same(now.expanded) {
+		now.expanded = old.expanded // what is made of it need not be made again
+	}
 	return now
+}
+
+// after the judgement, what is left of a grant.
+func (e *expanded) after(j *judged, g *Grant, c *catalog, s *Snapshot) *expanded {
+	left := *e
+	switch j.judgement.Verdict {
+	case guardrail.Allowed:
+	case guardrail.Undecided:
+		if len(left.clusters) > 0 {
+			var st *Standing
+			if s.Standing != nil {
+				st = s.Standing(g.Key())
+			}
+			left.keepFromWidening(st, c, s)
+		}
+	default:
+		left.clusters = nil
+	}
+	left.result.Clusters = nil
+	for _, i := range left.clusters {
+		left.result.Clusters = append(left.result.Clusters, s.Fleet.Members()[i].Name)
+	}
+	return &left
+}
+
+// same reports whether two grants give the same in the same name. Within one
+// Compiler, roles of one address are the same.
+func (e *expanded) same(o *expanded) bool {
+	return e.key == o.key && e.source == o.source && e.verbs == o.verbs && e.next.Equal(o.next) && e.result.Phase == o.result.Phase &&
+		slices.Equal(e.clusters, o.clusters) && slices.Equal(e.gives, o.gives) && slices.Equal(e.subjects, o.subjects) &&
+		slices.Equal(e.result.Rejections, o.result.Rejections)
+}
+
+// outcome for the grant.
+func (c *compiled) outcome() Result {
+	r := c.expanded.result
+	r.Judgement = c.judgement
+	return r
 }
 
 // replace a grant that may not have been there by another.
@@ -174,9 +244,14 @@ func (c *Compiler) replace(old, now *compiled, r reach) {
 
 // stands reports whether a grant would expand to what it did.
 func (c *compiled) stands(g *Grant, decided []string, now time.Time) bool {
-	return c.grant.Spec == g.Spec && c.grant.Source == g.Source && c.grant.Held == g.Held &&
+	return c.grant.Spec == g.Spec && c.grant.Source == g.Source && c.grant.Held == g.Held && sameOrigin(c.grant.Origin, g.Origin) &&
+		maps.Equal(c.grant.Labels, g.Labels) && maps.Equal(c.grant.Annotations, g.Annotations) &&
 		slices.Equal(c.grant.HeldOn, g.HeldOn) && slices.Equal(c.decided, decided) &&
-		(c.decided == nil) == (decided == nil) && c.phaseAt(now) == c.result.Phase
+		(c.decided == nil) == (decided == nil) && c.phaseAt(now) == c.alone.result.Phase
+}
+
+func sameOrigin(a, b *guardrail.Source) bool {
+	return a == b || a != nil && b != nil && *a == *b
 }
 
 // decided are the clusters of the grant's Placement; nil where it has none or it
@@ -286,9 +361,7 @@ func (c *Compiler) output() Output {
 		}
 	}
 	for _, g := range c.order {
-		if !g.next.IsZero() && (out.Next.IsZero() || g.next.Before(out.Next)) {
-			out.Next = g.next
-		}
+		out.Next = earlier(out.Next, earlier(g.expanded.next, g.judged.next()))
 	}
 	return out
 }

@@ -83,6 +83,11 @@ type expanded struct {
 	verbs     rules.Verbs
 	// clusters as indexes into the fleet, in order.
 	clusters []int
+	// selected are the clusters that it would give something on, were it active and
+	// no guardrail against it, and entries the role of each entry, nil for one that
+	// gives nothing.
+	selected []int
+	entries  []*role
 	// next is when the phase changes; zero for never.
 	next time.Time
 }
@@ -135,10 +140,13 @@ func (c *catalog) existing(kind, name string) *role {
 	return r
 }
 
+// accessRoleID begins the id of an AccessRole.
+const accessRoleID = "AccessRole/"
+
 // delivered is a role whose rules travel with the grant: an AccessRole by its
 // name, or inline rules by their content.
 func (c *catalog) delivered(prefix, name string, in []v1alpha1.PolicyRule) (*role, *Rejection) {
-	id := "AccessRole/" + name
+	id := accessRoleID + name
 	if name != "" {
 		if r, ok := c.roles[id]; ok {
 			return r, nil
@@ -179,7 +187,7 @@ func (c *catalog) delivered(prefix, name string, in []v1alpha1.PolicyRule) (*rol
 	return r, nil
 }
 
-// expand says what a grant would give if it were alone.
+// expand says what a grant would give if it were alone and nobody judged it.
 func expand(g *Grant, c *catalog, s *Snapshot) *expanded {
 	e := &expanded{key: g.Key(), namespace: g.Namespace, source: g.Source}
 	e.result.Grant = e.key
@@ -187,14 +195,11 @@ func expand(g *Grant, c *catalog, s *Snapshot) *expanded {
 
 	e.result.Phase, e.next = phase(g.Spec.Validity, s.Now)
 	e.subjects = expandSubjects(g.Spec.Subjects, reject)
-	e.gives, e.verbs = expandAccess(g.Spec.Access, c, reject)
-	clusters := selectClusters(g, s, reject)
+	e.gives, e.verbs, e.entries = expandAccess(g.Spec.Access, c, reject)
+	e.selected = selectClusters(g, s, reject)
 	if e.result.Phase == Active && len(e.subjects) > 0 && len(e.gives) > 0 {
-		e.clusters = clusters
+		e.clusters = e.selected
 		rejectUnderivable(e, s.Fleet, reject)
-	}
-	for _, i := range e.clusters {
-		e.result.Clusters = append(e.result.Clusters, s.Fleet.Members()[i].Name)
 	}
 	slices.SortFunc(e.result.Rejections, compareRejections)
 	e.result.Rejections = slices.Compact(e.result.Rejections)
@@ -232,9 +237,9 @@ func expandSubjects(in []v1alpha1.Subject, reject func(Rejection)) []subject.Sub
 	return slices.Compact(out)
 }
 
-func expandAccess(in []v1alpha1.AccessEntry, c *catalog, reject func(Rejection)) ([]give, rules.Verbs) {
+func expandAccess(in []v1alpha1.AccessEntry, c *catalog, reject func(Rejection)) ([]give, rules.Verbs, []*role) {
 	var out []give
-	var verbs rules.Verbs
+	entries := make([]*role, len(in))
 	for i := range in {
 		entry := &in[i]
 		r, rejection := c.resolve(entry)
@@ -246,7 +251,7 @@ func expandAccess(in []v1alpha1.AccessEntry, c *catalog, reject func(Rejection))
 			reject(*rejection)
 			continue
 		}
-		verbs |= r.hubVerbs()
+		entries[i] = r
 		// Absent namespaces mean cluster-wide. An empty list, which the API server
 		// refuses, means none.
 		if entry.Namespaces == nil {
@@ -257,7 +262,19 @@ func expandAccess(in []v1alpha1.AccessEntry, c *catalog, reject func(Rejection))
 		}
 	}
 	slices.SortFunc(out, compareGives)
-	return slices.CompactFunc(out, func(a, b give) bool { return compareGives(a, b) == 0 }), verbs
+	out = slices.CompactFunc(out, func(a, b give) bool { return compareGives(a, b) == 0 })
+	return out, verbsOf(out), entries
+}
+
+// verbsOf are the verbs that the hub has to allow.
+func verbsOf(gives []give) rules.Verbs {
+	var verbs rules.Verbs
+	for i, g := range gives {
+		if i == 0 || gives[i-1].role != g.role {
+			verbs |= g.role.hubVerbs()
+		}
+	}
+	return verbs
 }
 
 func scopeProblem(e *v1alpha1.AccessEntry, r *role) *Rejection {

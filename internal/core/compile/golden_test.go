@@ -83,8 +83,9 @@ func TestGolden(t *testing.T) {
 		"example": {
 			reason: "The example of the design: a group, clusters by name and by selector, a role and inline rules in one namespace.",
 			in: Snapshot{
-				Fleet: fleet.New([]fleet.Member{member("prod-eu-1", subject.Gateway), member("prod-us-1", subject.Gateway, "env=prod"), member("dev-1", subject.Gateway, "env=dev")}),
-				Roles: roles("pod-operator", podOperator),
+				Guardrails: unguarded,
+				Fleet:      fleet.New([]fleet.Member{member("prod-eu-1", subject.Gateway), member("prod-us-1", subject.Gateway, "env=prod"), member("dev-1", subject.Gateway, "env=dev")}),
+				Roles:      roles("pod-operator", podOperator),
 				Grants: []Grant{func() Grant {
 					g := grant("payments/oncall", to(group("payments-oncall")), on("prod-eu-1"),
 						v1alpha1.AccessEntry{RoleRef: roleRef("AccessRole", "pod-operator"), Namespaces: in("payments")},
@@ -98,8 +99,9 @@ func TestGolden(t *testing.T) {
 		"merged": {
 			reason: "Two grants of two tenants for one role in one namespace are one binding with both labels; what only one asks for names it alone.",
 			in: Snapshot{
-				Fleet: fleet.New([]fleet.Member{member("m", subject.Gateway)}),
-				Roles: roles("pod-operator", podOperator),
+				Guardrails: unguarded,
+				Fleet:      fleet.New([]fleet.Member{member("m", subject.Gateway)}),
+				Roles:      roles("pod-operator", podOperator),
 				Grants: []Grant{
 					grant("a/first", to(user("alice"), group("devs")), on("m"), v1alpha1.AccessEntry{RoleRef: roleRef("AccessRole", "pod-operator"), Namespaces: in("shop")}),
 					grant("b/second", to(user("bob"), group("devs")), on("m"), v1alpha1.AccessEntry{RoleRef: roleRef("AccessRole", "pod-operator"), Namespaces: in("shop", "web")}),
@@ -109,7 +111,8 @@ func TestGolden(t *testing.T) {
 		"serviceaccount": {
 			reason: "A service account of the hub has a name per path; Karmada's impersonator may be it in its namespace, and no account of that name elsewhere.",
 			in: Snapshot{
-				Fleet: fleet.New([]fleet.Member{member("both", subject.Karmada|subject.ClusterProxy), member("karmada", subject.Karmada), member("proxy", subject.ClusterProxy)}),
+				Guardrails: unguarded,
+				Fleet:      fleet.New([]fleet.Member{member("both", subject.Karmada|subject.ClusterProxy), member("karmada", subject.Karmada), member("proxy", subject.ClusterProxy)}),
 				Grants: []Grant{grant("ci/deploy", to(sa("ci", "deployer")), on("both", "karmada", "proxy"),
 					v1alpha1.AccessEntry{Rules: []v1alpha1.PolicyRule{rule("patch", "apps", "deployments")}, Namespaces: in("web")})},
 			},
@@ -117,7 +120,8 @@ func TestGolden(t *testing.T) {
 		"group-by-karmada": {
 			reason: "Nobody on the hub knows who is in a group: the impersonator gets constrained impersonation, for what the group may do, where it may.",
 			in: Snapshot{
-				Fleet: fleet.New([]fleet.Member{member("m", subject.Karmada|subject.Gateway)}),
+				Guardrails: unguarded,
+				Fleet:      fleet.New([]fleet.Member{member("m", subject.Karmada|subject.Gateway)}),
 				Grants: []Grant{grant("payments/oncall", to(group("payments-oncall"), user("alice")), on("m"),
 					v1alpha1.AccessEntry{Rules: []v1alpha1.PolicyRule{rule("*", "", "pods"), rule("impersonate,get", "", "users")}, Namespaces: in("payments")},
 					v1alpha1.AccessEntry{Rules: []v1alpha1.PolicyRule{rule("list", "", "nodes"), {Verbs: []string{"*"}, NonResourceURLs: []string{"/metrics"}}}})},
@@ -126,8 +130,9 @@ func TestGolden(t *testing.T) {
 		"roles-of-the-member": {
 			reason: "Roles and ClusterRoles that exist on the member are bound only, the hub needs every verb, and an AccessRole of the same name is another role.",
 			in: Snapshot{
-				Fleet: fleet.New([]fleet.Member{member("m", subject.Gateway)}),
-				Roles: roles("view", podOperator),
+				Guardrails: unguarded,
+				Fleet:      fleet.New([]fleet.Member{member("m", subject.Gateway)}),
+				Roles:      roles("view", podOperator),
 				Grants: []Grant{grant("a/views", to(user("alice")), on("m"),
 					v1alpha1.AccessEntry{RoleRef: roleRef("ClusterRole", "view")},
 					v1alpha1.AccessEntry{RoleRef: roleRef("ClusterRole", "view"), Namespaces: in("web")},
@@ -138,7 +143,8 @@ func TestGolden(t *testing.T) {
 		"hub-verbs": {
 			reason: "The verbs on the hub are per cluster, and clusters that need the same share a rule.",
 			in: Snapshot{
-				Fleet: fleet.New([]fleet.Member{member("a", subject.Gateway), member("b", subject.Gateway), member("c", subject.Gateway|subject.Karmada), member("d", subject.Gateway)}),
+				Guardrails: unguarded,
+				Fleet:      fleet.New([]fleet.Member{member("a", subject.Gateway), member("b", subject.Gateway), member("c", subject.Gateway|subject.Karmada), member("d", subject.Gateway)}),
 				Grants: []Grant{
 					grant("t/read", to(user("alice")), on("a", "b", "c"), v1alpha1.AccessEntry{Rules: []v1alpha1.PolicyRule{rule("list,watch", "", "pods")}}),
 					grant("t/write", to(user("alice")), on("b"), v1alpha1.AccessEntry{Rules: []v1alpha1.PolicyRule{rule("deletecollection,create", "", "pods")}}),

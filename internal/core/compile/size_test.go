@@ -190,7 +190,7 @@ func TestWorksStayBelowTheLimit(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			for _, by := range []subject.Path{subject.Gateway, everyPath} {
-				s := Snapshot{Grants: tc.grants(), Roles: tc.roles, Fleet: oneMember(by), Now: noon}
+				s := Snapshot{Guardrails: unguarded, Grants: tc.grants(), Roles: tc.roles, Fleet: oneMember(by), Now: noon}
 				o := Grants(s)
 				for _, r := range o.Results {
 					if len(r.Rejections) > 0 {
@@ -239,7 +239,7 @@ func checkSubjects(t *testing.T, s Snapshot, o Output) {
 // TestRoleThatIsTooLargeIsRejected: it could not be delivered with its bindings.
 func TestRoleThatIsTooLargeIsRejected(t *testing.T) {
 	for _, n := range []int{192 << 10, 400 << 10} {
-		s := Snapshot{Fleet: oneMember(everyPath), Now: noon, Grants: []Grant{grantOn(0, people("User", 1, ""), v1alpha1.AccessEntry{Rules: rulesOfSize(n, 0)})}}
+		s := Snapshot{Guardrails: unguarded, Fleet: oneMember(everyPath), Now: noon, Grants: []Grant{grantOn(0, people("User", 1, ""), v1alpha1.AccessEntry{Rules: rulesOfSize(n, 0)})}}
 		o := Grants(s)
 		if r := o.Results[0].Rejections; len(o.Members) != 0 || len(r) != 1 || r[0].Reason != v1alpha1.FailureInvalidRole {
 			t.Errorf("%d bytes: %d members, %v", n, len(o.Members), r)
@@ -269,7 +269,7 @@ func TestWeightsAreBounds(t *testing.T) {
 		check(fmt.Sprint("world ", n), newWorld(&choices{worldBytes(n)}).snapshot())
 	}
 	for name, who := range map[string]v1alpha1.Subject{"user": user("alice"), "group": group("devs"), "service account": sa("ci", "bot")} {
-		s := Snapshot{Fleet: oneMember(everyPath), Now: noon}
+		s := Snapshot{Guardrails: unguarded, Fleet: oneMember(everyPath), Now: noon}
 		for i := range maxImpersonatorLabels {
 			s.Grants = append(s.Grants, grantOn(i, to(who), v1alpha1.AccessEntry{Rules: rulesOfSize(300, 1), Namespaces: namesOf(1, "ns-%d")}))
 		}
@@ -303,7 +303,7 @@ func TestShardsWithEqualHashes(t *testing.T) {
 
 // crowd is a member with many works, from grants of one entry each.
 func crowd(n int) Snapshot {
-	s := Snapshot{Fleet: oneMember(everyPath), Now: noon, Roles: map[string]*v1alpha1.AccessRoleSpec{}}
+	s := Snapshot{Guardrails: unguarded, Fleet: oneMember(everyPath), Now: noon, Roles: map[string]*v1alpha1.AccessRoleSpec{}}
 	for i := range 20 {
 		s.Roles[fmt.Sprintf("role-%d", i)] = &v1alpha1.AccessRoleSpec{Rules: rulesOfSize(500, i)}
 	}

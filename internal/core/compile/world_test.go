@@ -13,6 +13,7 @@ import (
 
 	"github.com/sallyport-dev/sallyport/api/v1alpha1"
 	"github.com/sallyport-dev/sallyport/internal/core/fleet"
+	"github.com/sallyport-dev/sallyport/internal/core/guardrail"
 	"github.com/sallyport-dev/sallyport/internal/core/subject"
 )
 
@@ -55,10 +56,17 @@ type world struct {
 	roles      map[string]*v1alpha1.AccessRoleSpec
 	placements map[types.NamespacedName][]string
 	now        time.Time
+	policy     *guardrail.Set
+	namespaces map[string]map[string]string
+	stands     map[string]*Standing
 }
 
 func (w *world) snapshot() Snapshot {
-	return Snapshot{Grants: w.grants, Roles: w.roles, Fleet: fleet.New(w.members), Placements: w.placements, Now: w.now}
+	return Snapshot{
+		Grants: w.grants, Roles: w.roles, Fleet: fleet.New(w.members), Placements: w.placements, Now: w.now,
+		Guardrails: w.policy, Point: guardrail.Compile, Namespaces: w.namespaces,
+		Standing: func(grant string) *Standing { return w.stands[grant] },
+	}
 }
 
 // The vocabulary is small, so that things meet: names repeat across kinds, and
@@ -94,7 +102,10 @@ var (
 )
 
 func newWorld(c *choices) *world {
-	w := &world{roles: map[string]*v1alpha1.AccessRoleSpec{}, placements: map[types.NamespacedName][]string{}, now: noon}
+	w := &world{
+		roles: map[string]*v1alpha1.AccessRoleSpec{}, placements: map[types.NamespacedName][]string{}, now: noon,
+		policy: unguarded, namespaces: map[string]map[string]string{}, stands: map[string]*Standing{},
+	}
 	for range 1 + c.n(6) {
 		w.members = append(w.members, someMember(c))
 	}
@@ -107,6 +118,9 @@ func newWorld(c *choices) *world {
 	for _, name := range some(c, worldPlacements) {
 		w.placements[types.NamespacedName{Namespace: "t1", Name: name}] = append([]string{}, some(c, worldClusters)...)
 	}
+	if c.one(2) {
+		w.judge(c)
+	}
 	return w
 }
 
@@ -116,6 +130,9 @@ func someMember(c *choices) fleet.Member {
 		Delivery: pick(c, []fleet.Delivery{fleet.ManifestWork, fleet.KarmadaWork, fleet.Direct, fleet.None}),
 		Paths:    pick(c, []subject.Path{subject.Gateway, subject.Gateway | subject.Karmada, subject.Karmada, subject.ClusterProxy, subject.Gateway | subject.Karmada | subject.ClusterProxy}),
 		Labels:   map[string]string{"env": pick(c, []string{"prod", "dev"})},
+	}
+	if c.one(3) {
+		m.Claims = map[string]string{"pci": pick(c, []string{"yes", "no"})}
 	}
 	if m.Paths.Has(subject.Karmada) && !c.one(6) {
 		m.Impersonator = pick(c, []types.NamespacedName{karmadaImpersonator, {Namespace: "other", Name: "impersonator"}})
@@ -185,7 +202,21 @@ func someEntry(c *choices) v1alpha1.AccessEntry {
 // edit the world in one way. Whatever a snapshot was made of before stays as it
 // was, or is a map or slice that a careless caller uses again.
 func (w *world) edit(c *choices) string {
-	switch c.n(9) {
+	switch c.n(12) {
+	case 9:
+		w.judge(c)
+		return "other guardrails"
+	case 10:
+		k := pick(c, worldKeys)
+		g := someGrant(c, k)
+		w.stands[g.Key()] = &Standing{Spec: g.Spec, On: some(c, worldClusters), Roles: map[string]string{}}
+		for name, spec := range w.roles {
+			w.stands[g.Key()].Roles[name] = RoleDigest(spec)
+		}
+		return "other standing of " + g.Key()
+	case 11:
+		w.namespaces[pick(c, worldKeys).Namespace] = map[string]string{"tier": pick(c, []string{"a", "b"})}
+		return "labels of a namespace"
 	case 0:
 		k := pick(c, worldKeys)
 		g := someGrant(c, k)
@@ -254,6 +285,7 @@ func (w *world) edit(c *choices) string {
 func (w *world) shuffled(rnd *rand.Rand) *world {
 	out := &world{
 		members: shuffle(rnd, w.members), grants: shuffle(rnd, w.grants), now: w.now,
+		policy: w.policy, namespaces: w.namespaces, stands: w.stands,
 		roles: map[string]*v1alpha1.AccessRoleSpec{}, placements: map[types.NamespacedName][]string{},
 	}
 	for i := range out.grants {

@@ -173,11 +173,16 @@ func (f *Fleet) Matching(to []int, s labels.Selector) []int {
 	return to
 }
 
-// Equal reports whether two fleets compile alike: health, claims and taints
-// are left out, since nothing that is compiled depends on them.
+// Equal reports whether two fleets compile alike but for what guardrails make of
+// claims: health, claims and taints are left out.
 func (f *Fleet) Equal(g *Fleet) bool {
 	return slices.EqualFunc(f.Members(), g.Members(), func(a, b Member) bool {
 		return a.Name == b.Name && a.Accepted == b.Accepted && a.Delivery == b.Delivery &&
 			a.Paths == b.Paths && a.Impersonator == b.Impersonator && maps.Equal(a.Labels, b.Labels)
 	})
+}
+
+// SameClaims reports whether two equal fleets make the same claims.
+func (f *Fleet) SameClaims(g *Fleet) bool {
+	return slices.EqualFunc(f.Members(), g.Members(), func(a, b Member) bool { return maps.Equal(a.Claims, b.Claims) })
 }
