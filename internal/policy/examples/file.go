@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
@@ -240,6 +241,9 @@ func (f *File) requestProblems(e *Example, clusters map[string]bool) (errs []err
 	}
 	if r.Resource == "" && r.Path == "" {
 		wrong(at, "needs a resource or a path")
+	}
+	if strings.Contains(r.Resource, "/") {
+		wrong(at+".resource", "a subresource stands in a field of its own")
 	}
 	if e.Source != nil {
 		wrong(e.field+".source", "goes with grant")
