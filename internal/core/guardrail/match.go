@@ -17,6 +17,13 @@ type Match struct {
 	namespaces, clusters *named
 	subjects             Subjects
 	verbs                []string
+	and                  []Match
+}
+
+// Both matches what both match.
+func Both(a, b Match) Match {
+	a.and = append(slices.Clip(a.and), b)
+	return a
 }
 
 // named matches what has one of the names or the labels.
@@ -84,7 +91,8 @@ func (c Clusters) Matches(cluster *Cluster) bool {
 
 // Matches reports whether each part matches the input.
 func (m *Match) Matches(in *Input) bool {
-	return m.matchesNamespace(in) && m.matchesClusters(in) && m.matchesSubjects(in) && m.matchesVerbs(in)
+	return m.matchesNamespace(in) && m.matchesClusters(in) && m.matchesSubjects(in) && m.matchesVerbs(in) &&
+		!slices.ContainsFunc(m.and, func(o Match) bool { return !o.Matches(in) })
 }
 
 func (m *Match) matchesNamespace(in *Input) bool {
@@ -92,7 +100,8 @@ func (m *Match) matchesNamespace(in *Input) bool {
 	case m.namespaces == nil:
 		return true
 	case in.Namespace != nil:
-		return m.namespaces.matches(in.Namespace.Name, in.Namespace.Labels)
+		// A namespace that exists has labels; where there are none, nobody knows them.
+		return m.namespaces.matches(in.Namespace.Name, in.Namespace.Labels) || in.Namespace.Labels == nil && m.namespaces.labels != nil
 	case in.Request == nil || len(in.Grants) == 0:
 		return true // it cannot be told
 	}

@@ -279,6 +279,8 @@ func TestMatch(t *testing.T) {
 	tenant := &metav1.LabelSelector{MatchLabels: map[string]string{"tier": "tenant"}}
 	opaque := grantInput()
 	opaque.Access = []*guardrail.Access{{Role: &guardrail.RoleRef{Kind: "ClusterRole", Name: "view"}}}
+	unlabelled := grantInput()
+	unlabelled.Namespace.Labels = nil
 	everything := grantInput()
 	everything.Access[0].Rules[0].Verbs = []string{"*"}
 	request := requestInput("g")
@@ -296,6 +298,7 @@ func TestMatch(t *testing.T) {
 		"Namespace":      {"A pattern matches.", &v1alpha1.GuardrailMatch{Namespaces: &v1alpha1.NamespaceMatch{Names: []v1alpha1.Pattern{"pay*"}}}, grantInput(), true},
 		"OtherNamespace": {"A name is matched as a whole.", &v1alpha1.GuardrailMatch{Namespaces: &v1alpha1.NamespaceMatch{Names: []v1alpha1.Pattern{"pay"}}}, grantInput(), false},
 		"NamespaceLabel": {"Labels of the namespace count.", &v1alpha1.GuardrailMatch{Namespaces: &v1alpha1.NamespaceMatch{Selector: tenant}}, grantInput(), true},
+		"NamespaceUnknown": {"Labels that are not known may be any.", &v1alpha1.GuardrailMatch{Namespaces: &v1alpha1.NamespaceMatch{Selector: tenant}}, unlabelled, true},
 		"RequestNamespace": {"A request is matched by the grants that allow it.",
 			&v1alpha1.GuardrailMatch{Namespaces: &v1alpha1.NamespaceMatch{Selector: tenant}}, request, true},
 		"RequestWithoutGrants": {"Where it cannot be told, it matches.",
@@ -330,6 +333,34 @@ func TestMatch(t *testing.T) {
 		MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "a", Operator: "Near"}},
 	}}}); err == nil {
 		t.Error("a selector that cannot be read is taken")
+	}
+}
+
+func TestBoth(t *testing.T) {
+	match := func(verb string) guardrail.Match {
+		m, err := guardrail.NewMatch(&v1alpha1.GuardrailMatch{Verbs: []string{verb}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	yes, no := match("get"), match("delete")
+	for name, tc := range map[string]struct {
+		match guardrail.Match
+		want  bool
+	}{
+		"Both":    {guardrail.Both(yes, yes), true},
+		"First":   {guardrail.Both(yes, no), false},
+		"Second":  {guardrail.Both(no, yes), false},
+		"Nothing": {guardrail.Both(guardrail.Match{}, guardrail.Match{}), true},
+		"Nested":  {guardrail.Both(guardrail.Both(yes, no), yes), false},
+	} {
+		if got := tc.match.Matches(grantInput()); got != tc.want {
+			t.Errorf("%s: %t, want %t", name, got, tc.want)
+		}
+	}
+	if !yes.Matches(grantInput()) {
+		t.Error("a match has changed by having been made part of another")
 	}
 }
 
