@@ -1,0 +1,134 @@
+package admission
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/sallyport-dev/sallyport/api/v1alpha1"
+	"github.com/sallyport-dev/sallyport/internal/core/compile"
+	"github.com/sallyport-dev/sallyport/internal/core/guardrail"
+)
+
+const (
+	// maxStanding grants are judged for one answer.
+	maxStanding = 2000
+	// chunk of them is judged between two looks at the time.
+	chunk = 32
+	// maxNamed grants are named in a message.
+	maxNamed = 3
+)
+
+// standing is a snapshot of the grants there are, as the caches have them.
+type standing struct {
+	compile.Snapshot
+	grants []*v1alpha1.AccessGrant // sorted by key
+	// left out because there are too many.
+	left int
+}
+
+func keyOf(g *v1alpha1.AccessGrant) string { return g.Namespace + "/" + g.Name }
+
+// standing reads the grants that are not being deleted and that are asked for.
+func (h *Handler) standing(ctx context.Context, set *guardrail.Set, at guardrail.Point, want func(*v1alpha1.AccessGrant) bool) (*standing, error) {
+	world, err := h.world(ctx, set, at)
+	if err != nil {
+		return nil, err
+	}
+	st := &standing{Snapshot: world}
+	var grants v1alpha1.AccessGrantList
+	if err := h.cached.List(ctx, &grants, client.UnsafeDisableDeepCopy); err != nil {
+		return nil, fmt.Errorf("cannot list AccessGrants: %w", err)
+	}
+	for i := range grants.Items {
+		if g := &grants.Items[i]; g.DeletionTimestamp.IsZero() && want(g) {
+			st.grants = append(st.grants, g)
+		}
+	}
+	slices.SortFunc(st.grants, func(a, b *v1alpha1.AccessGrant) int { return strings.Compare(keyOf(a), keyOf(b)) })
+	if n := len(st.grants); n > maxStanding {
+		st.left, st.grants = n-maxStanding, st.grants[:maxStanding]
+	}
+	if len(st.grants) == 0 {
+		return st, nil
+	}
+	var roles v1alpha1.AccessRoleList
+	if err := h.cached.List(ctx, &roles, client.UnsafeDisableDeepCopy); err != nil {
+		return nil, fmt.Errorf("cannot list AccessRoles: %w", err)
+	}
+	st.Roles = make(map[string]*v1alpha1.AccessRoleSpec, len(roles.Items))
+	for i := range roles.Items {
+		if r := &roles.Items[i]; r.DeletionTimestamp.IsZero() {
+			st.Roles[r.Name] = &r.Spec
+		}
+	}
+	var namespaces corev1.NamespaceList
+	if err := h.cached.List(ctx, &namespaces, client.UnsafeDisableDeepCopy); err != nil {
+		return nil, fmt.Errorf("cannot list namespaces: %w", err)
+	}
+	st.Namespaces = make(map[string]map[string]string, len(namespaces.Items))
+	for i := range namespaces.Items {
+		st.Namespaces[namespaces.Items[i].Name] = namespaces.Items[i].Labels
+	}
+	return st, nil
+}
+
+// withRole is the standing with one role as it will be.
+func (st *standing) withRole(name string, spec *v1alpha1.AccessRoleSpec) *standing {
+	out := *st
+	if out.Roles = maps.Clone(st.Roles); out.Roles == nil {
+		out.Roles = map[string]*v1alpha1.AccessRoleSpec{}
+	}
+	out.Roles[name] = spec
+	return &out
+}
+
+// judgeStanding judges the grants in their order, as many as there is time for.
+func (h *Handler) judgeStanding(ctx context.Context, st *standing) []compile.Result {
+	var out []compile.Result
+	for part := range slices.Chunk(st.grants, chunk) {
+		if ctx.Err() != nil {
+			break
+		}
+		s := st.Snapshot
+		for _, g := range part {
+			s.Grants = append(s.Grants, h.compilable(ctx, g))
+		}
+		compiled := compile.Grants(s)
+		for _, g := range part {
+			r, _ := compiled.Result(keyOf(g)) // of a grant that has none: denied, as everywhere
+			r.Grant = keyOf(g)
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+// named are the first of the grants, and how many more there are.
+func named(grants []string) string {
+	list := strings.Join(grants[:min(len(grants), maxNamed)], ", ")
+	if more := len(grants) - maxNamed; more > 0 {
+		list += fmt.Sprintf(" and %d more", more)
+	}
+	return list
+}
+
+// count is "1 grant", "2 grants".
+func count(n int) string {
+	if n == 1 {
+		return "1 grant"
+	}
+	return fmt.Sprintf("%d grants", n)
+}
+
+// stands reports whether a grant is one that a guardrail can still take anything
+// from.
+func stands(g *v1alpha1.AccessGrant) bool {
+	return !meta.IsStatusConditionFalse(g.Status.Conditions, v1alpha1.ConditionCompliant)
+}
