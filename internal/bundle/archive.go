@@ -82,8 +82,8 @@ func unpack(archive []byte, under string, l limits) (map[string][]byte, error) {
 		}
 		files[name], err = io.ReadAll(io.LimitReader(r, MaxContent-kept+1))
 		switch kept += int64(len(files[name])); {
-		case kept > MaxContent:
-			return nil, fmt.Errorf("has more than %d bytes, unpacked", MaxContent)
+		case kept > MaxContent || content.N <= 0:
+			return nil, fmt.Errorf("has more than %d bytes, unpacked", min(MaxContent, l.content))
 		case err != nil:
 			return nil, fmt.Errorf("cannot be unpacked: %w", err)
 		}

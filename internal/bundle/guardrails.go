@@ -90,6 +90,9 @@ func (b *Bundle) Content() (*Content, error) {
 		c.Entries = entries
 	} else {
 		for at, name := range c.denies {
+			if other, ok := c.Entries[name]; ok {
+				return nil, fmt.Errorf("has two guardrails of the name %q: %s and %s", name, min(at, other.Package), max(at, other.Package))
+			}
 			c.Entries[name] = &Entry{Package: at}
 		}
 	}

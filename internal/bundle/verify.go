@@ -121,6 +121,9 @@ func (b *Bundle) VerifyUnsigned() error {
 	return errors.New("is signed, and there is no key to verify it with")
 }
 
+// theKey is what OPA is told that the one key it is to use is called.
+const theKey = "key"
+
 func (b *Bundle) verifyWith(key *v1alpha1.BundleKey, s Signature) error {
 	algorithm := cmp.Or(key.Algorithm, "RS256")
 	if algorithm != s.Algorithm {
@@ -130,7 +133,7 @@ func (b *Bundle) verifyWith(key *v1alpha1.BundleKey, s Signature) error {
 		return fmt.Errorf("cannot be verified with the key %q, which %w", key.ID, err)
 	}
 	files, err := opa.VerifyBundleSignature(opa.SignaturesConfig{Signatures: []string{s.token}}, &opa.VerificationConfig{
-		PublicKeys: map[string]*opa.KeyConfig{key.ID: {Key: key.PublicKey, Algorithm: algorithm}}, KeyID: key.ID, Scope: s.Scope,
+		PublicKeys: map[string]*opa.KeyConfig{theKey: {Key: key.PublicKey, Algorithm: algorithm}}, KeyID: theKey, Scope: s.Scope,
 	})
 	if err != nil {
 		return fmt.Errorf("is not signed with the key %q: %w", key.ID, err)
