@@ -43,6 +43,11 @@ func kustomizationIn(files fs.FS, folder string) (string, error) {
 // runKustomize builds a folder with a kustomization.
 func runKustomize(files *reader, folder string) (found []placed, err error) {
 	o := overlay{files: files, fs: filesys.MakeFsInMemory(), seen: map[string]bool{}}
+	return o.build(folder)
+}
+
+// build the kustomization in a folder.
+func (o overlay) build(folder string) (found []placed, err error) {
 	if err := o.addKustomization(folder, true); err != nil {
 		return nil, err
 	}
@@ -57,8 +62,8 @@ func runKustomize(files *reader, folder string) (found []placed, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %s", folder, printable(err.Error(), 1024))
 	}
-	if built.Size() > files.objects {
-		return nil, fmt.Errorf("%s: %d objects are more than the %d that a commit may have", folder, built.Size(), files.objects)
+	if built.Size() > o.files.objects {
+		return nil, fmt.Errorf("%s: %d objects are more than the %d that a commit may have", folder, built.Size(), o.files.objects)
 	}
 	for _, r := range built.Resources() {
 		p, err := placeResource(folder, r)
@@ -102,6 +107,9 @@ type overlay struct {
 	files *reader
 	fs    filesys.FileSystem
 	seen  map[string]bool
+	// reduce takes out of a kustomization what is not to be built; nil takes
+	// nothing, so that it is refused.
+	reduce func(file string, k *types.Kustomization)
 }
 
 func (o overlay) addKustomization(folder string, root bool) error {
@@ -123,6 +131,12 @@ func (o overlay) addKustomization(folder string, root bool) error {
 	k, err := parseKustomization(name, data)
 	if err != nil {
 		return err
+	}
+	if o.reduce != nil {
+		o.reduce(name, &k)
+	}
+	if field := refusedField(k); field != "" {
+		return fmt.Errorf("%s: %q is refused: a commit may not run plugins, helm or generators, nor load schemas", name, field)
 	}
 	if err := o.addReferences(folder, &k); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
@@ -154,9 +168,6 @@ func parseKustomization(name string, data []byte) (types.Kustomization, error) {
 	k.FixKustomization()
 	if err := k.CheckEmpty(); err != nil {
 		return k, fmt.Errorf("%s: empty", name)
-	}
-	if field := refusedField(k); field != "" {
-		return k, fmt.Errorf("%s: %q is refused: a commit may not run plugins, helm or generators, nor load schemas", name, field)
 	}
 	return k, nil
 }
