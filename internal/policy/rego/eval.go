@@ -1,0 +1,280 @@
+package rego
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unicode"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/metrics"
+	"github.com/open-policy-agent/opa/v1/topdown"
+
+	"github.com/sallyport-dev/sallyport/internal/core/guardrail"
+)
+
+const (
+	// maxMessage in runes; what is longer is cut.
+	maxMessage = 1024
+	// maxViolations of one policy on one input. A policy that has more to say is
+	// cut: the answer is the same.
+	maxViolations = 256
+	// grace is how long after its deadline an evaluation may take to notice.
+	grace = 100 * time.Millisecond
+	// strikes is how many deadlines in a row rest a policy, and rest for how long.
+	strikes = 3
+	rest    = 10 * time.Second
+)
+
+// check is a Check.
+type check struct {
+	modules    *Modules
+	query      ast.Body
+	parameters *ast.Term
+	timed      bool
+	tracer     topdown.QueryTracer // nil in force
+	now        func() time.Time
+
+	mu       sync.Mutex
+	missed   int       // deadlines in a row
+	until    time.Time // when a policy that rests is asked again
+	runaways int       // evaluations that were left behind and have not ended
+}
+
+// Timed reports whether the policy looks at the instant.
+func (c *check) Timed() bool { return c.timed }
+
+// Check evaluates the policy.
+func (c *check) Check(in *guardrail.Input) ([]guardrail.Violation, error) {
+	if err := c.begin(); err != nil {
+		return nil, err
+	}
+	deny, err := c.evaluate(documentOf(in).with(c.parameters))
+	if err != nil {
+		return nil, fmt.Errorf("cannot evaluate the policy: %w", err)
+	}
+	return violations(deny)
+}
+
+// errDeadline is the error of an evaluation that took too long.
+var errDeadline = errors.New("it took longer than its deadline")
+
+// begin refuses to evaluate a policy that rests or runs away.
+func (c *check) begin() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.runaways > 0:
+		return fmt.Errorf("the policy is not asked: an evaluation has not ended long after its deadline of %v", c.modules.options.Deadline)
+	case c.missed >= strikes && c.now().Before(c.until):
+		return fmt.Errorf("the policy is not asked for a while: it missed its deadline of %v %d times in a row", c.modules.options.Deadline, c.missed)
+	}
+	return nil
+}
+
+// end notes whether a deadline was kept. One after a rest rests the policy again.
+func (c *check) end(kept bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if kept {
+		c.missed = 0
+		return
+	}
+	c.missed++
+	c.until = c.now().Add(rest)
+}
+
+// runaway counts evaluations that were left behind.
+func (c *check) runaway(n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.runaways += n
+}
+
+// evaluation is one, on its own goroutine: a call of a built-in function, or a
+// comparison, cannot be interrupted, and whoever asked must not wait for it.
+type evaluation struct {
+	over   atomic.Bool // what topdown asks before each expression
+	result *ast.Term
+	err    error
+}
+
+// Cancel and Cancelled are topdown.Cancel.
+func (e *evaluation) Cancel()         { e.over.Store(true) }
+func (e *evaluation) Cancelled() bool { return e.over.Load() }
+
+// evaluate the query; nil for an undefined one.
+func (c *check) evaluate(input *ast.Term) (*ast.Term, error) {
+	e := &evaluation{}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer func() {
+			if p := recover(); p != nil {
+				e.err = fmt.Errorf("panic: %v", p)
+			}
+		}()
+		e.result, e.err = c.run(input, e)
+	}()
+	timer := time.NewTimer(c.modules.options.Deadline)
+	defer timer.Stop()
+	select {
+	case <-done:
+	case <-timer.C:
+		e.Cancel()
+		timer.Reset(grace)
+		select {
+		case <-done:
+		case <-timer.C:
+			c.runaway(1)
+			go func() {
+				<-done
+				c.runaway(-1)
+			}()
+			c.end(false)
+			return nil, errDeadline
+		}
+	}
+	late := topdown.IsCancel(e.err)
+	c.end(!late)
+	if late {
+		return nil, errDeadline
+	}
+	return e.result, e.err
+}
+
+// epoch is the time that OPA is told. No function that is allowed asks for it.
+var epoch = time.Unix(1, 0)
+
+func (c *check) run(input *ast.Term, cancel topdown.Cancel) (result *ast.Term, err error) {
+	ctx := context.Background()
+	m := c.modules
+	txn, err := m.store.NewTransaction(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer m.store.Abort(ctx, txn)
+	q := topdown.NewQuery(c.query).
+		WithCompiler(m.compiler).
+		WithStore(m.store).
+		WithTransaction(txn).
+		WithInput(input).
+		WithBuiltins(bounded).
+		WithStrictBuiltinErrors(true).
+		WithCancel(cancel).
+		WithMetrics(metrics.NoOp()).
+		WithTime(epoch).
+		WithSeed(noSeed{})
+	if m.options.Print != nil {
+		q = q.WithPrintHook(topdown.NewPrintHook(m.options.Print))
+	}
+	if c.tracer != nil {
+		// A line that is left out because the outcome is known already is no line that
+		// the examples have missed.
+		q = q.WithQueryTracer(c.tracer).WithEarlyExit(false).WithIndexing(false)
+	}
+	err = q.Iter(ctx, func(r topdown.QueryResult) error {
+		result = r[answer]
+		return nil
+	})
+	return result, err
+}
+
+// noSeed is the source of no randomness.
+type noSeed struct{}
+
+func (noSeed) Read([]byte) (int, error) { return 0, io.EOF }
+
+// violations that a deny holds, sorted.
+func violations(deny *ast.Term) ([]guardrail.Violation, error) {
+	if deny == nil {
+		return nil, nil
+	}
+	set, ok := deny.Value.(ast.Set)
+	if !ok {
+		return nil, fmt.Errorf("deny is %s and not a set", ast.ValueName(deny.Value))
+	}
+	if set.Len() == 0 {
+		return nil, nil
+	}
+	out := make([]guardrail.Violation, 0, min(set.Len(), maxViolations))
+	for _, t := range set.Slice() {
+		v, err := violation(t.Value)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, v)
+	}
+	slices.SortFunc(out, func(a, b guardrail.Violation) int {
+		return cmp.Or(strings.Compare(a.Message, b.Message), strings.Compare(a.Field, b.Field))
+	})
+	out = slices.Compact(out)
+	return out[:min(len(out), maxViolations)], nil
+}
+
+func violation(v ast.Value) (guardrail.Violation, error) {
+	if s, ok := v.(ast.String); ok {
+		return said(s, "")
+	}
+	o, ok := v.(ast.Object)
+	if !ok {
+		return guardrail.Violation{}, fmt.Errorf("deny contains %s, and not a string or an object with message", ast.ValueName(v))
+	}
+	message := o.Get(messageKey)
+	if message == nil {
+		message = o.Get(msgKey)
+	}
+	if message == nil {
+		return guardrail.Violation{}, errors.New("deny contains an object without message")
+	}
+	s, ok := message.Value.(ast.String)
+	if !ok {
+		return guardrail.Violation{}, fmt.Errorf("deny contains an object whose message is %s and not a string", ast.ValueName(message.Value))
+	}
+	at := o.Get(fieldKey)
+	if at == nil {
+		return said(s, "")
+	}
+	f, ok := at.Value.(ast.String)
+	if !ok {
+		return guardrail.Violation{}, fmt.Errorf("deny contains an object whose field is %s and not a string", ast.ValueName(at.Value))
+	}
+	return said(s, f)
+}
+
+var messageKey, msgKey, fieldKey = ast.StringTerm("message"), ast.StringTerm("msg"), ast.StringTerm("field")
+
+func said(message, at ast.String) (guardrail.Violation, error) {
+	v := guardrail.Violation{Message: plain(string(message)), Field: plain(string(at))}
+	if v.Message == "" {
+		return v, errors.New("deny contains an empty message")
+	}
+	return v, nil
+}
+
+// plain is text for people and logs: valid, on one line, without control
+// characters, and not long.
+func plain(s string) string {
+	var b strings.Builder
+	n := 0
+	for _, r := range s {
+		switch {
+		case n == maxMessage:
+			return b.String()
+		case unicode.IsSpace(r):
+			r = ' '
+		case unicode.IsControl(r) || unicode.Is(unicode.Cf, r):
+			continue
+		}
+		b.WriteRune(r)
+		n++
+	}
+	return b.String()
+}
