@@ -1,12 +1,29 @@
-// Package cel evaluates guardrails in the Common Expression Language.
 package cel
 
 import (
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/google/cel-go/cel"
+	"github.com/google/cel-go/checker"
+	"github.com/google/cel-go/common/types"
+	"github.com/google/cel-go/common/types/ref"
+	"github.com/google/cel-go/interpreter"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/apiserver/pkg/cel/library"
 
 	"github.com/sallyport-dev/sallyport/api/v1alpha1"
 	"github.com/sallyport-dev/sallyport/internal/core/guardrail"
 )
+
+// maxMessage is the most runes of a message.
+const maxMessage = 1024
 
 // Options for the author of a policy.
 type Options struct {
@@ -14,7 +31,325 @@ type Options struct {
 	Coverage bool
 }
 
-// Compile a policy.
-func Compile(at *field.Path, _ *v1alpha1.CELPolicy, _ map[string]any, _ Options) (guardrail.Check, field.ErrorList) {
-	return nil, field.ErrorList{field.InternalError(at, nil)}
+// Compile a policy with its parameters, which are of JSON: numbers are json.Number.
+// The errors are at the expressions, with line and column, all that there are.
+//
+// Each validation is evaluated, whatever comes of the others. One that is false is a
+// definite objection, and a Check with such a violation returns no error: an error
+// would hold what stands where the violation revokes it. Only where nothing is
+// violated is an error returned.
+func Compile(at *field.Path, p *v1alpha1.CELPolicy, parameters map[string]any, o Options) (guardrail.Check, field.ErrorList) {
+	env, err := shared()
+	if err != nil {
+		return nil, field.ErrorList{field.InternalError(at, err)}
+	}
+	c := &check{variables: make([]interpreter.InterpretableV2, len(p.Variables)), byName: map[string]int{}}
+	if parameters == nil {
+		parameters = map[string]any{}
+	}
+	if c.parameters, err = valueOf(parameters); err != nil {
+		return nil, field.ErrorList{field.Invalid(field.NewPath("spec", "parameters"), field.OmitValueType{}, err.Error())}
+	}
+	weigh(c.parameters, never) // now, since it is shared from here on
+	k := &compiler{environ: env, Env: env.Env}
+	for i, v := range p.Variables {
+		at := at.Child("variables").Index(i)
+		name := "variables." + v.Name
+		if _, ok := c.byName[name]; ok {
+			k.errs = append(k.errs, field.Duplicate(at.Child("name"), v.Name))
+			continue
+		}
+		plan, t := k.compile(at.Child("expression"), v.Expression, nil)
+		if t == nil {
+			t = cel.DynType // what uses it is not to blame
+		}
+		c.variables[i], c.byName[name] = plan, i
+		k.declare(at.Child("name"), name, t)
+	}
+	for i, v := range p.Validations {
+		at := at.Child("validations").Index(i)
+		out := validation{expression: v.Expression, message: clean(v.Message), field: v.Field}
+		out.plan, _ = k.compile(at.Child("expression"), v.Expression, cel.BoolType)
+		if v.MessageExpression != "" {
+			out.says, _ = k.compile(at.Child("messageExpression"), v.MessageExpression, cel.StringType)
+		}
+		if out.message == "" {
+			out.message = clean("failed: " + v.Expression)
+		}
+		if o.Coverage {
+			out.reached = &reached{}
+		}
+		c.validations = append(c.validations, out)
+	}
+	if len(k.errs) > 0 {
+		return nil, k.errs
+	}
+	c.timed = k.timed
+	if o.Coverage {
+		return counted{c}, nil
+	}
+	return c, nil
+}
+
+// compiler of the expressions of one policy.
+type compiler struct {
+	*environ
+	*cel.Env // with the variables so far
+	timed    bool
+	errs     field.ErrorList
+}
+
+func (k *compiler) declare(at *field.Path, name string, t *cel.Type) {
+	env, err := k.Env.Extend(cel.Variable(name, t))
+	if err != nil {
+		k.errs = append(k.errs, field.Invalid(at, field.OmitValueType{}, err.Error()))
+		return
+	}
+	k.Env = env
+}
+
+// compile an expression, of the type if one is given. The plan is nil where there
+// are errors.
+func (k *compiler) compile(at *field.Path, expression string, want *cel.Type) (interpreter.InterpretableV2, *cel.Type) {
+	fail := func(format string, args ...any) (interpreter.InterpretableV2, *cel.Type) {
+		k.errs = append(k.errs, field.Invalid(at, field.OmitValueType{}, fmt.Sprintf(format, args...)))
+		return nil, nil
+	}
+	issues := func(iss *cel.Issues) (interpreter.InterpretableV2, *cel.Type) {
+		for _, e := range iss.Errors() {
+			fail("%d:%d: %s", e.Location.Line(), e.Location.Column()+1, clean(e.Message))
+		}
+		return nil, nil
+	}
+	parsed, iss := k.Env.Parse(expression)
+	if iss.Err() != nil {
+		return issues(iss)
+	}
+	if id, err := badPattern(parsed.NativeRep().Expr()); err != nil {
+		place := parsed.NativeRep().SourceInfo().GetStartLocation(id)
+		return fail("%d:%d: %s", place.Line(), place.Column()+1, clean(err.Error()))
+	}
+	checked, iss := k.Env.Compile(expression)
+	if iss.Err() != nil {
+		return issues(iss)
+	}
+	if t := checked.OutputType(); want != nil && !t.IsExactType(want) {
+		return fail("1:1: must be of type %s and is of type %s", want, describe(t))
+	}
+	cost, err := k.Env.EstimateCost(checked, &library.CostEstimator{SizeEstimator: sizes{}})
+	if err != nil {
+		return fail("cannot estimate the cost: %s", clean(err.Error()))
+	}
+	if cost.Max > budget {
+		return fail("1:1: may cost %d, and no more than %d is allowed: make its loops smaller", cost.Max, uint64(budget))
+	}
+	plan, err := k.plan(checked)
+	if err != nil {
+		return fail("1:1: cannot plan the expression: %s", clean(err.Error()))
+	}
+	k.timed = k.timed || timed(checked.NativeRep().Expr())
+	return plan, checked.OutputType()
+}
+
+// sizes are what the estimate of an expression's cost assumes of the input: what a
+// large grant has. What a policy costs on a larger one is found when it is evaluated.
+type sizes struct{}
+
+// EstimateSize of a node.
+func (sizes) EstimateSize(n checker.AstNode) *checker.SizeEstimate {
+	switch n.Type().Kind() {
+	case types.ListKind, types.MapKind:
+		return &checker.SizeEstimate{Max: 64}
+	}
+	return &checker.SizeEstimate{Max: 256}
+}
+
+// EstimateCallCost of a function that Kubernetes does not know.
+func (sizes) EstimateCallCost(string, string, *checker.AstNode, []checker.AstNode) *checker.CallEstimate {
+	return nil
+}
+
+// check is a compiled policy.
+type check struct {
+	parameters  ref.Val
+	variables   []interpreter.InterpretableV2
+	byName      map[string]int
+	validations []validation
+	timed       bool
+}
+
+// validation is one compiled validation.
+type validation struct {
+	plan, says                 interpreter.InterpretableV2 // says may be nil
+	expression, message, field string
+	reached                    *reached // nil where nothing is counted
+}
+
+// reached is what has come of a validation so far.
+type reached struct{ yes, no, said atomic.Bool }
+
+// Timed reports whether the policy looks at input.now.
+func (c *check) Timed() bool { return c.timed }
+
+// Check an input.
+func (c *check) Check(in *guardrail.Input) ([]guardrail.Violation, error) {
+	e := evaluations.Get().(*evaluation)
+	e.check, e.in = c, in
+	defer e.release()
+	var out []guardrail.Violation
+	var errs []error
+	for i := range c.validations {
+		v := &c.validations[i]
+		got, err := e.evaluate(v.plan)
+		ok, isBool := got.(types.Bool)
+		switch {
+		case err != nil:
+			errs = append(errs, fmt.Errorf("validations[%d]: %w", i, err))
+		case !isBool:
+			errs = append(errs, fmt.Errorf("validations[%d]: has the value of a %s", i, got.Type().TypeName()))
+		case bool(ok):
+			v.reached.mark(true)
+		default:
+			v.reached.mark(false)
+			out = append(out, guardrail.Violation{Message: e.message(v), Field: v.field})
+		}
+	}
+	if len(out) > 0 {
+		return out, nil
+	}
+	return nil, errors.Join(errs...)
+}
+
+// message of a validation that is false.
+func (e *evaluation) message(v *validation) string {
+	if v.says == nil {
+		return v.message
+	}
+	got, err := e.evaluate(v.says)
+	s, ok := got.(types.String)
+	if err != nil || !ok {
+		return v.message
+	}
+	if v.reached != nil {
+		v.reached.said.Store(true)
+	}
+	if m := clean(string(s)); m != "" {
+		return m
+	}
+	return v.message
+}
+
+// clean is a text as a message: valid UTF-8 without control characters, not too
+// long, on one line. It is shown on terminals and in reports.
+func clean(s string) string {
+	s = strings.Map(func(r rune) rune {
+		switch {
+		case r == '\n' || r == '\t':
+			return ' '
+		case unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) || r == '\u2028' || r == '\u2029':
+			return -1
+		}
+		return r
+	}, strings.ToValidUTF8(s, "\uFFFD"))
+	s = strings.TrimSpace(s)
+	if utf8.RuneCountInString(s) <= maxMessage {
+		return s
+	}
+	return string([]rune(s)[:maxMessage-1]) + "…"
+}
+
+// evaluation of a policy on an input. It is what the plans see as their variables.
+type evaluation struct {
+	check *check
+	in    *guardrail.Input
+	// spent of the budget.
+	spent uint64
+	// values of the variables that have been asked for.
+	values []ref.Val
+}
+
+// evaluations that are done, for others: an evaluation costs little more than what
+// it would allocate.
+var evaluations = sync.Pool{New: func() any { return &evaluation{} }}
+
+func (e *evaluation) release() {
+	clear(e.values)
+	*e = evaluation{values: e.values[:0]}
+	evaluations.Put(e)
+}
+
+// evaluate a plan. What it panics with is its error.
+func (e *evaluation) evaluate(plan interpreter.InterpretableV2) (v ref.Val, err error) {
+	frame, err := interpreter.NewExecutionFrame(e)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		frame.Close()
+		if p := recover(); p != nil {
+			if over, ok := p.(error); ok && errors.Is(over, errBudget) {
+				v, err = nil, errBudget
+				return
+			}
+			v, err = nil, fmt.Errorf("cannot evaluate: %v", p)
+		}
+	}()
+	if e.spent > budget {
+		return nil, errBudget
+	}
+	v = plan.Exec(frame)
+	if failed, ok := v.(*types.Err); ok {
+		return nil, failed
+	}
+	if types.IsUnknown(v) {
+		return nil, errors.New("the value is unknown")
+	}
+	return v, nil
+}
+
+// ResolveName of a variable.
+func (e *evaluation) ResolveName(name string) (any, bool) {
+	switch name {
+	case "input", meter:
+		return e, true
+	}
+	i, ok := e.check.byName[name]
+	if !ok {
+		return nil, false
+	}
+	return e.variable(i), true
+}
+
+// Parent is none.
+func (e *evaluation) Parent() interpreter.Activation { return nil }
+
+// variable is evaluated once, if at all.
+func (e *evaluation) variable(i int) ref.Val {
+	for len(e.values) <= i {
+		e.values = append(e.values, nil)
+	}
+	if v := e.values[i]; v != nil {
+		return v
+	}
+	v, err := e.evaluate(e.check.variables[i])
+	switch {
+	case errors.Is(err, errBudget):
+		panic(errBudget)
+	case err != nil:
+		v = types.WrapErr(err)
+	}
+	e.values[i] = v
+	return v
+}
+
+// fieldKey is where the view of a field of an input is kept.
+type fieldKey int
+
+// field of the input; nil where it is absent.
+func (e *evaluation) field(f *fieldType) ref.Val {
+	if f.to == nil {
+		return e.check.parameters
+	}
+	v, _ := e.in.Memo(fieldKey(f.index), func() any { return f.of(reflect.ValueOf(e.in).Elem()) }).(ref.Val)
+	return v
 }
