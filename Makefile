@@ -93,7 +93,7 @@ generate: $(CONTROLLER_GEN) $(CRD_REF_DOCS) ## Generate deep copies, CRDs, Sally
 	@rm -f config/crd/bases/*.yaml
 	@$(CONTROLLER_GEN) object paths=./api/... 
 	@$(CONTROLLER_GEN) crd paths=./api/... output:crd:dir=config/crd/bases
-	@$(CONTROLLER_GEN) rbac:roleName=sallyport-controller paths=./controllers/... output:rbac:dir=config/rbac
+	@$(CONTROLLER_GEN) rbac:roleName=sallyport-controller paths=./controllers/... paths=./internal/audit/... paths=./internal/admission/... output:rbac:dir=config/rbac
 	@mkdir -p docs/reference
 	@$(CRD_REF_DOCS) --log-level=WARN --source-path=api --config=test/tools/generate/crd-ref-docs.yaml \
 		--renderer=markdown --output-path=docs/reference/api.md

@@ -29,10 +29,13 @@ import (
 	"github.com/sallyport-dev/sallyport/api/v1alpha1"
 	"github.com/sallyport-dev/sallyport/controllers/direct"
 	"github.com/sallyport-dev/sallyport/controllers/grant"
+	guardrailstatus "github.com/sallyport-dev/sallyport/controllers/guardrail"
 	"github.com/sallyport-dev/sallyport/internal/core/fleet"
+	"github.com/sallyport-dev/sallyport/internal/core/guardrail"
 	"github.com/sallyport-dev/sallyport/internal/distribute"
 	"github.com/sallyport-dev/sallyport/internal/inventory"
 	"github.com/sallyport-dev/sallyport/internal/inventory/served"
+	"github.com/sallyport-dev/sallyport/internal/snapshot"
 	"github.com/sallyport-dev/sallyport/internal/source"
 	"github.com/sallyport-dev/sallyport/internal/transport"
 )
@@ -59,6 +62,8 @@ type Options struct {
 	// Grace is how long members may take to confirm a revocation before it is
 	// called residual access.
 	Grace time.Duration
+	// RequireCeiling has namespaces without a ceiling grant nothing.
+	RequireCeiling bool
 	// Git is the built-in sync; nil for none.
 	Git *source.Options
 
@@ -135,8 +140,9 @@ func setup(mgr ctrl.Manager, o Options) error {
 		return err
 	}
 	fleetInventory := inventory.New(kinds, inventoryOptions)
+	policy := snapshot.New(mgr.GetClient(), mgr.GetAPIReader(), o.Namespace, guardrail.Options{RequireCeiling: o.RequireCeiling})
 	grants := &grant.Reconciler{
-		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Kinds: kinds, Inventory: fleetInventory,
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Kinds: kinds, Inventory: fleetInventory, Policy: policy,
 		Carriers: map[fleet.Delivery]distribute.Carrier{
 			fleet.ManifestWork: distribute.ManifestWorks{Executor: o.Executor},
 			fleet.KarmadaWork:  distribute.KarmadaWorks{},
@@ -145,6 +151,10 @@ func setup(mgr ctrl.Manager, o Options) error {
 		Events: recorder, Now: time.Now, Writers: o.Writers, Grace: o.Grace,
 	}
 	if err := grants.SetupWithManager(mgr, kinds, inventoryOptions); err != nil {
+		return err
+	}
+	guardrails := &guardrailstatus.Reconciler{Client: mgr.GetClient(), Policy: policy, Events: recorder, Now: time.Now}
+	if err := guardrails.SetupWithManager(mgr); err != nil {
 		return err
 	}
 	agent := &direct.Reconciler{

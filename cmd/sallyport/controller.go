@@ -73,6 +73,7 @@ Leave it out where Flux or Argo CD does.`,
 	f.Float32Var(&qps, "kube-api-qps", 200, "requests to the hub per second, on average")
 	f.DurationVar(&o.Resync, "direct-resync", 30*time.Second, "how often members with a kubeconfig are looked at")
 	f.DurationVar(&o.Grace, "revocation-grace", 30*time.Second, "how long members may take to confirm a revocation before it is called residual access")
+	f.BoolVar(&o.RequireCeiling, "require-ceiling", false, "have namespaces without a ceiling grant nothing")
 	f.BoolVar(&debug, "debug", false, "log for people, and more")
 	f.StringVar(&git.URL, "git-url", "", "repository to sync grants from: https://, ssh:// or file://")
 	f.StringVar(&git.Branch, "git-branch", "main", "branch to follow")

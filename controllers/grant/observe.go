@@ -19,7 +19,6 @@ import (
 	"github.com/sallyport-dev/sallyport/api/v1alpha1"
 	"github.com/sallyport-dev/sallyport/internal/core/compile"
 	"github.com/sallyport-dev/sallyport/internal/core/fleet"
-	"github.com/sallyport-dev/sallyport/internal/core/guardrail"
 	"github.com/sallyport-dev/sallyport/internal/distribute"
 	"github.com/sallyport-dev/sallyport/internal/inventory"
 	"github.com/sallyport-dev/sallyport/internal/inventory/served"
@@ -32,6 +31,8 @@ type observation struct {
 	grants   []*v1alpha1.AccessGrant // sorted by key
 	sources  map[string]*v1alpha1.GrantSource
 	snapshot compile.Snapshot
+	// roleDigests tell versions of AccessRoles apart.
+	roleDigests map[string]string
 	// hub is what stands of hub RBAC, by kind.
 	hub map[string]map[client.ObjectKey]client.Object
 	// carriers is what stands of carriers, by way of delivery.
@@ -40,6 +41,9 @@ type observation struct {
 	errs []error
 	// revisions that appliers are at, by applier, each read once.
 	revisions map[v1alpha1.GrantSource]string
+	// standing lists, by grant label, the clusters for which a carrier names it; nil
+	// until somebody asks.
+	standing map[string][]string
 	// soon is when to look again for what no event tells of; zero for never.
 	soon time.Duration
 }
@@ -87,8 +91,12 @@ func (r *Reconciler) observe(ctx context.Context) (*observation, error) {
 	if err := r.observeGrants(ctx, seen); err != nil {
 		return nil, err
 	}
+	if err := r.observeNamespaces(ctx, seen); err != nil {
+		return nil, err
+	}
+	r.observePolicy(ctx, seen)
 	seen.snapshot.Now = seen.now
-	seen.snapshot.Guardrails = guardrail.NewSet(nil, nil, guardrail.Options{})
+	seen.snapshot.Standing = r.standing(seen)
 	return seen, nil
 }
 
@@ -151,6 +159,7 @@ func (r *Reconciler) observeRoles(ctx context.Context, seen *observation) error 
 			seen.snapshot.Roles[role.Name] = r.specs.role(role)
 		}
 	}
+	seen.roleDigests = r.specs.digestsOf(seen.snapshot.Roles)
 	return nil
 }
 
@@ -170,7 +179,6 @@ func (r *Reconciler) observeGrants(ctx context.Context, seen *observation) error
 	slices.SortFunc(seen.grants, func(a, b *v1alpha1.AccessGrant) int { return strings.Compare(keyOf(a), keyOf(b)) })
 	r.adopt(ctx, seen)
 
-	var standsOn map[string][]string
 	for _, g := range seen.grants {
 		// Without the finalizer a grant could vanish and leave behind what it gave.
 		if !g.DeletionTimestamp.IsZero() || !controllerutil.ContainsFinalizer(g, v1alpha1.AccessGrantFinalizer) {
@@ -181,12 +189,12 @@ func (r *Reconciler) observeGrants(ctx context.Context, seen *observation) error
 			source = g.Status.Source // what stands comes from there
 		}
 		seen.sources[keyOf(g)] = source
-		in := compile.Grant{Namespace: g.Namespace, Name: g.Name, Spec: r.specs.grant(g), Source: sourceString(source)}
+		in := compile.Grant{
+			Namespace: g.Namespace, Name: g.Name, Spec: r.specs.grant(g), Source: sourceString(source),
+			Labels: g.Labels, Annotations: g.Annotations, Origin: originOf(source),
+		}
 		if g.Spec.Suspend {
-			if standsOn == nil {
-				standsOn = seen.standsOn()
-			}
-			in.Held, in.HeldOn = true, standsOn[compile.GrantLabel(in.Key())]
+			in.Held, in.HeldOn = true, seen.standsOn()[compile.GrantLabel(in.Key())]
 			switch held := r.specs.held(g); {
 			case held != nil:
 				in.Spec = held
@@ -203,6 +211,9 @@ func keyOf(g *v1alpha1.AccessGrant) string { return g.Namespace + "/" + g.Name }
 
 // standsOn lists, by grant label, the clusters for which a carrier names it.
 func (seen *observation) standsOn() map[string][]string {
+	if seen.standing != nil {
+		return seen.standing
+	}
 	out := map[string][]string{}
 	for _, carriers := range seen.carriers {
 		for _, s := range carriers {
@@ -213,6 +224,7 @@ func (seen *observation) standsOn() map[string][]string {
 		slices.Sort(out[label])
 		out[label] = slices.Compact(out[label])
 	}
+	seen.standing = out
 	return out
 }
 
@@ -305,6 +317,8 @@ type specs struct {
 	grants map[types.UID]versioned[v1alpha1.AccessGrantSpec]
 	roles  map[types.UID]versioned[v1alpha1.AccessRoleSpec]
 	kept   map[types.UID]keptSpec
+	// digests of roles, by address.
+	digests map[*v1alpha1.AccessRoleSpec]string
 }
 
 type versioned[T any] struct {
@@ -323,6 +337,20 @@ func (s *specs) grant(g *v1alpha1.AccessGrant) *v1alpha1.AccessGrantSpec {
 
 func (s *specs) role(a *v1alpha1.AccessRole) *v1alpha1.AccessRoleSpec {
 	return same(&s.roles, a.UID, a.Generation, &a.Spec)
+}
+
+// digestsOf roles by name, and forget those of others.
+func (s *specs) digestsOf(roles map[string]*v1alpha1.AccessRoleSpec) map[string]string {
+	byName, byAddress := make(map[string]string, len(roles)), make(map[*v1alpha1.AccessRoleSpec]string, len(roles))
+	for name, role := range roles {
+		d, known := s.digests[role]
+		if !known {
+			d = compile.RoleDigest(role)
+		}
+		byName[name], byAddress[role] = d, d
+	}
+	s.digests = byAddress
+	return byName
 }
 
 // same is the first address at which a spec of that generation was seen.

@@ -10,6 +10,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/sallyport-dev/sallyport/api/v1alpha1"
+	"github.com/sallyport-dev/sallyport/internal/core/guardrail"
 	"github.com/sallyport-dev/sallyport/internal/inventory/served"
 )
 
@@ -112,6 +113,14 @@ func (r *Reconciler) revisionOf(ctx context.Context, s *v1alpha1.GrantSource) st
 		}
 	}
 	return ""
+}
+
+// originOf is the source as guardrails read it.
+func originOf(s *v1alpha1.GrantSource) *guardrail.Source {
+	if s == nil {
+		return nil
+	}
+	return &guardrail.Source{Kind: s.Kind, Namespace: s.Namespace, Name: s.Name, Revision: s.Revision, Author: s.Author}
 }
 
 // sourceString is the source as generated objects carry it.

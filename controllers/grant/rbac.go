@@ -14,6 +14,11 @@ package grant
 // +kubebuilder:rbac:groups=access.sallyport.dev,resources=accessgrants/finalizers,verbs=update
 // +kubebuilder:rbac:groups=access.sallyport.dev,resources=accessroles,verbs=get;list;watch
 
+// Guardrails judge grants, by the labels of their namespaces among other things. Only
+// the labels are held.
+// +kubebuilder:rbac:groups=access.sallyport.dev,resources=guardrails;guardrailbundles;guardrailexceptions,verbs=get;list;watch
+// +kubebuilder:rbac:groups="",resources=namespaces,verbs=get;list;watch
+
 // The hub side of a grant: ClusterRoles on clusters/proxy and their bindings.
 // +kubebuilder:rbac:groups=rbac.authorization.k8s.io,resources=clusterroles;clusterrolebindings,verbs=get;list;watch;create;update;patch;delete
 

@@ -43,6 +43,7 @@ type Reconciler struct {
 	// Kinds holds the works, where there are any, that have Sallyport's label.
 	Kinds     Kinds
 	Inventory Inventory
+	Policy    Policy
 	// Carriers by way of delivery.
 	Carriers map[fleet.Delivery]distribute.Carrier
 	Events   record.EventRecorder

@@ -25,6 +25,7 @@ import (
 
 	"github.com/sallyport-dev/sallyport/api/v1alpha1"
 	"github.com/sallyport-dev/sallyport/internal/core/compile"
+	"github.com/sallyport-dev/sallyport/internal/core/guardrail"
 	"github.com/sallyport-dev/sallyport/internal/distribute"
 )
 
@@ -46,7 +47,7 @@ func (r *Reconciler) report(ctx context.Context, seen *observation, p plan, done
 		switch {
 		case compiled || deleting:
 		case g.Spec.Suspend: // before it ever stood
-			result = compile.Result{Grant: keyOf(g), Phase: compile.Active}
+			result = compile.Result{Grant: keyOf(g), Phase: compile.Active, Judgement: guardrail.Judgement{Verdict: guardrail.Allowed}}
 		default:
 			continue // it has no finalizer yet, and nothing was done for it
 		}
@@ -54,6 +55,9 @@ func (r *Reconciler) report(ctx context.Context, seen *observation, p plan, done
 		far := measure(result, label, stands.of(label), seen.snapshot.Fleet, done, meant.equal(r.applied[g.UID]))
 		r.remember(g, meant, &far)
 		far.deleting = deleting
+		if result.Judgement.Verdict == guardrail.Undecided {
+			far.stood = seen.snapshot.Standing(keyOf(g))
+		}
 		far.hub = (deleting || len(result.Clusters) == 0) && stands.onHub(label)
 		revoking = revoking || len(far.lingering) > 0
 		group.Go(func() error {
@@ -114,10 +118,8 @@ func (r *Reconciler) reportOne(ctx context.Context, seen *observation, g *v1alph
 	// Also of a suspended grant, which is kept as it stands because of what this
 	// generation says. Else kstatus, and with it Flux, would wait for ever.
 	now.Status.ObservedGeneration = g.Generation
-	if !now.Spec.Suspend || far.deleting {
-		if err := setApplied(now); err != nil {
-			return err
-		}
+	if err := recordApplied(seen, now, far); err != nil {
+		return err
 	}
 	if source, ok := seen.sources[keyOf(g)]; ok {
 		now.Status.Source = source
@@ -147,9 +149,31 @@ func (r *Reconciler) reportOne(ctx context.Context, seen *observation, g *v1alph
 // follows its spec there.
 const maxApplied = 256 << 10
 
-// setApplied records the spec that was acted on, for the day it is suspended.
-func setApplied(g *v1alpha1.AccessGrant) error {
-	spec := g.Spec.DeepCopy()
+// recordApplied records what was acted on, for the day the grant is suspended or
+// cannot be judged.
+func recordApplied(seen *observation, g *v1alpha1.AccessGrant, far *progress) error {
+	switch verdict := far.result.Judgement.Verdict; {
+	case far.deleting:
+		return nil
+	case verdict == guardrail.Denied:
+		// Of what is refused nothing is to come back by being held.
+		g.Status.Applied, g.Status.AppliedRoles = nil, nil
+		return nil
+	case verdict == guardrail.Undecided:
+		if far.stood != nil && far.stood.Spec != nil && !g.Spec.Suspend {
+			return setApplied(g, far.stood.Within(&g.Spec))
+		}
+		return nil
+	case g.Spec.Suspend:
+		return nil
+	}
+	g.Status.AppliedRoles = rolesOf(&g.Spec, seen.roleDigests)
+	return setApplied(g, &g.Spec)
+}
+
+// setApplied records a spec that was acted on.
+func setApplied(g *v1alpha1.AccessGrant, applied *v1alpha1.AccessGrantSpec) error {
+	spec := applied.DeepCopy()
 	spec.Suspend = false
 	raw, err := json.Marshal(spec)
 	if err != nil {
@@ -248,7 +272,8 @@ func (r *Reconciler) announce(before, after *v1alpha1.AccessGrant) {
 		}
 		kind := corev1.EventTypeNormal
 		switch is.Reason {
-		case v1alpha1.ReasonApplyFailed, v1alpha1.ReasonRejected, v1alpha1.ReasonNoClusters, v1alpha1.ReasonResidualAccess:
+		case v1alpha1.ReasonApplyFailed, v1alpha1.ReasonRejected, v1alpha1.ReasonNoClusters, v1alpha1.ReasonResidualAccess,
+			v1alpha1.ReasonRefused, v1alpha1.ReasonEvaluationFailed:
 			kind = corev1.EventTypeWarning
 		}
 		message := is.Message

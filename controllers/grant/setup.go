@@ -70,6 +70,11 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager, kinds *served.Kinds, opt
 		Named("accessgrant").
 		Watches(&v1alpha1.AccessGrant{}, enqueue, meant).
 		Watches(&v1alpha1.AccessRole{}, enqueue, meant).
+		Watches(&v1alpha1.Guardrail{}, enqueue, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		Watches(&v1alpha1.GuardrailException{}, enqueue, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		// Which archive of a bundle is in force is in its status.
+		Watches(&v1alpha1.GuardrailBundle{}, enqueue).
+		WatchesMetadata(namespaceObject(), enqueue, builder.WithPredicates(predicate.LabelChangedPredicate{})).
 		Watches(&rbacv1.ClusterRole{}, enqueue, ours).
 		Watches(&rbacv1.ClusterRoleBinding{}, enqueue, ours).
 		Watches(&corev1.ConfigMap{}, enqueue, ours).

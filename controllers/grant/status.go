@@ -14,6 +14,7 @@ import (
 	"github.com/sallyport-dev/sallyport/api/v1alpha1"
 	"github.com/sallyport-dev/sallyport/internal/core/compile"
 	"github.com/sallyport-dev/sallyport/internal/core/fleet"
+	"github.com/sallyport-dev/sallyport/internal/core/guardrail"
 	"github.com/sallyport-dev/sallyport/internal/distribute"
 )
 
@@ -23,6 +24,8 @@ type progress struct {
 	result compile.Result
 	// deleting: the grant is to be revoked, whatever result says.
 	deleting bool
+	// stood is what stood of a grant that cannot be judged.
+	stood *compile.Standing
 	// hub: the hub may still let its subjects in, though nothing says it should.
 	hub bool
 	// hubError is why the hub side could not be written.
@@ -164,6 +167,13 @@ func (p *progress) write(g *v1alpha1.AccessGrant, now time.Time, grace time.Dura
 		c.LastTransitionTime = metav1.NewTime(now.Truncate(time.Second))
 		conditions.Set(g, &c)
 	}
+	g.Status.Violations = nil
+	if c := compliant(p.result.Phase, &p.result.Judgement); c.Type != "" && !p.deleting {
+		g.Status.Violations = violationsOf(&p.result.Judgement)
+		set(c)
+	} else {
+		conditions.Delete(g, v1alpha1.ConditionCompliant)
+	}
 	active := p.active(g, now, grace)
 	ready, reconciling, stalled := p.ready(g, active)
 	set(active)
@@ -193,7 +203,8 @@ func (p *progress) active(g *v1alpha1.AccessGrant, now time.Time, grace time.Dur
 	is := func(status metav1.ConditionStatus, reason, message string) metav1.Condition {
 		return metav1.Condition{Type: v1alpha1.ConditionActive, Status: status, Reason: reason, Message: message}
 	}
-	if !p.deleting && p.result.Phase == compile.Active {
+	barred, reason := p.barred()
+	if !p.deleting && p.result.Phase == compile.Active && !barred {
 		if end := instant(g, func(v *v1alpha1.Validity) *metav1.Time { return v.NotAfter }); end != "" {
 			return is(metav1.ConditionTrue, v1alpha1.ReasonActive, "until "+end)
 		}
@@ -205,11 +216,25 @@ func (p *progress) active(g *v1alpha1.AccessGrant, now time.Time, grace time.Dur
 	switch {
 	case p.deleting:
 		return is(metav1.ConditionFalse, v1alpha1.ReasonRevoked, "nothing of the grant is left")
+	case barred:
+		return is(metav1.ConditionFalse, reason, refusal(&p.result.Judgement))
 	case p.result.Phase == compile.NotYetActive:
 		return is(metav1.ConditionFalse, v1alpha1.ReasonNotYetActive, strings.TrimSpace("before notBefore "+instant(g, func(v *v1alpha1.Validity) *metav1.Time { return v.NotBefore })))
 	default:
 		return is(metav1.ConditionFalse, v1alpha1.ReasonExpired, strings.TrimSpace("after notAfter "+instant(g, func(v *v1alpha1.Validity) *metav1.Time { return v.NotAfter })))
 	}
+}
+
+// barred reports whether guardrails let the grant give nothing at all, and the reason
+// that goes with it.
+func (p *progress) barred() (bool, string) {
+	switch {
+	case p.result.Judgement.Verdict == guardrail.Denied:
+		return true, v1alpha1.ReasonRefused
+	case p.result.Judgement.Verdict == guardrail.Undecided && len(p.result.Clusters) == 0:
+		return true, v1alpha1.ReasonEvaluationFailed
+	}
+	return false, ""
 }
 
 // instant of a grant's validity, or "" where its spec has none: a suspended grant
@@ -249,13 +274,18 @@ func (p *progress) ready(g *v1alpha1.AccessGrant, active metav1.Condition) (read
 	}
 	matched := len(p.result.Clusters)
 	whole, parts := p.rejections()
+	barred, reason := p.barred()
 	switch {
 	case active.Status == metav1.ConditionFalse && !p.gone():
 		return is(metav1.ConditionFalse, active.Reason, active.Message), true, false
+	case barred && !p.deleting:
+		return is(metav1.ConditionFalse, reason, refusal(&p.result.Judgement)), false, reason == v1alpha1.ReasonRefused
 	case active.Status == metav1.ConditionFalse && (whole == "" || p.deleting):
 		return is(metav1.ConditionTrue, active.Reason, active.Message), false, false
 	case p.hubError != nil:
 		return is(metav1.ConditionFalse, v1alpha1.ReasonApplyFailed, p.hubError.Error()), false, false
+	case p.result.Judgement.Verdict == guardrail.Undecided:
+		return is(metav1.ConditionFalse, v1alpha1.ReasonEvaluationFailed, "what stands is kept and does not widen: "+refusal(&p.result.Judgement)), false, false
 	case whole != "":
 		return is(metav1.ConditionFalse, v1alpha1.ReasonRejected, whole), false, true
 	case matched == 0 && !g.Spec.Suspend:

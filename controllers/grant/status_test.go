@@ -13,6 +13,7 @@ import (
 	"github.com/sallyport-dev/sallyport/api/v1alpha1"
 	"github.com/sallyport-dev/sallyport/internal/core/compile"
 	"github.com/sallyport-dev/sallyport/internal/core/fleet"
+	"github.com/sallyport-dev/sallyport/internal/core/guardrail"
 	"github.com/sallyport-dev/sallyport/internal/distribute"
 )
 
@@ -34,6 +35,15 @@ func TestStatus(t *testing.T) {
 	active := func(clusters ...string) compile.Result {
 		return compile.Result{Grant: key, Phase: compile.Active, Clusters: clusters}
 	}
+	judged := func(v guardrail.Verdict, message string) *guardrail.Judgement {
+		return &guardrail.Judgement{Verdict: v, Reasons: []guardrail.Reason{{Guardrail: "r", Message: message, Failed: v == guardrail.Undecided}}}
+	}
+	orElse := func(s, otherwise string) string {
+		if s == "" {
+			return otherwise
+		}
+		return s
+	}
 	holds := func(cluster string) *distribute.Standing {
 		return &distribute.Standing{Cluster: cluster, Grants: names(label), Confirmed: true}
 	}
@@ -43,6 +53,7 @@ func TestStatus(t *testing.T) {
 	cases := map[string]struct {
 		reason   string
 		result   compile.Result
+		judged   *guardrail.Judgement // Allowed if nil
 		stands   []*distribute.Standing
 		outcome  *outcome
 		deleting bool
@@ -52,6 +63,7 @@ func TestStatus(t *testing.T) {
 		steady   bool
 
 		ready, active        string
+		compliant            string // not looked at if empty
 		reconciling, stalled bool
 		counts               v1alpha1.ClusterCounts
 	}{
@@ -161,6 +173,35 @@ func TestStatus(t *testing.T) {
 			result: compile.Result{Grant: key, Phase: compile.NotYetActive}, suspend: true,
 			ready: "True NotYetActive", active: "False NotYetActive",
 		},
+		"Refused": {
+			reason: "What a guardrail refuses gives nothing, and waits for somebody to change something.",
+			result: active(), judged: judged(guardrail.Denied, "no"),
+			ready: "False Refused", active: "False Refused", compliant: "False Refused", stalled: true,
+		},
+		"RefusedAndRevoking": {
+			reason: "Refused is not gone before the member has confirmed.",
+			result: active(), judged: judged(guardrail.Denied, "no"), stands: []*distribute.Standing{{Cluster: "a", Residual: names(label)}},
+			ready: "False Revoking", active: "False Revoking", compliant: "False Refused", reconciling: true, counts: v1alpha1.ClusterCounts{Revoking: 1},
+		},
+		"RefusedBeforeItBegins": {
+			reason: "A grant that is refused is told so before its time comes.",
+			result: compile.Result{Grant: key, Phase: compile.NotYetActive}, judged: judged(guardrail.Denied, "no"),
+			ready: "False Refused", active: "False Refused", compliant: "False Refused", stalled: true,
+		},
+		"CannotBeJudged": {
+			reason: "What cannot be judged does not begin.",
+			result: active(), judged: judged(guardrail.Undecided, "the guardrail cannot be evaluated"),
+			ready: "False EvaluationFailed", active: "False EvaluationFailed", compliant: "Unknown EvaluationFailed",
+		},
+		"CannotBeJudgedAndStands": {
+			reason: "What stands stays active, and is not Ready.",
+			result: active("a"), judged: judged(guardrail.Undecided, "the guardrail cannot be evaluated"), stands: []*distribute.Standing{holds("a")},
+			ready: "False EvaluationFailed", active: "True Active", compliant: "Unknown EvaluationFailed", counts: v1alpha1.ClusterCounts{Matched: 1, Applied: 1},
+		},
+		"ExpiredIsNotJudged": {
+			reason: "An expired grant is neither compliant nor not.",
+			result: compile.Result{Grant: key, Phase: compile.Expired}, ready: "True Expired", active: "False Expired", compliant: "-",
+		},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -170,6 +211,10 @@ func TestStatus(t *testing.T) {
 			done := c.outcome
 			if done == nil {
 				done = &outcome{}
+			}
+			c.result.Judgement = guardrail.Judgement{Verdict: guardrail.Allowed}
+			if c.judged != nil {
+				c.result.Judgement = *c.judged
 			}
 			p := measure(c.result, label, c.stands, f, done, c.steady)
 			p.deleting, p.hub = c.deleting, c.hub
@@ -185,6 +230,9 @@ func TestStatus(t *testing.T) {
 			want := []any{c.ready, c.active, c.reconciling, c.stalled, c.counts}
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("%s\n%s\n%+v", c.reason, diff, g.Status)
+			}
+			if was := orElse(is(v1alpha1.ConditionCompliant), "-"); c.compliant != "" && was != c.compliant {
+				t.Errorf("%s\nCompliant is %q, want %q", c.reason, was, c.compliant)
 			}
 			// Nothing flaps: the same progress writes the same status.
 			again := g.DeepCopy()

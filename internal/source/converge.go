@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"github.com/sallyport-dev/sallyport/api/v1alpha1"
 )
 
 // outcome is how a pass ended.
@@ -41,7 +44,8 @@ func (s *Syncer) converge(ctx context.Context, state *store) outcome {
 		err := fmt.Errorf("cannot apply objects of another sync: %s", firstOf(p.conflicts))
 		return failed(ReasonRefused, err, state.inventory)
 	}
-	if err := s.rehearse(ctx, p); err != nil {
+	refused, err := s.rehearse(ctx, p)
+	if err != nil {
 		return failed(refusedOr(ReasonClusterFailed, err), err, state.inventory)
 	}
 	// The union of old and new: whatever happens from here on, nothing that was
@@ -49,47 +53,81 @@ func (s *Syncer) converge(ctx context.Context, state *store) outcome {
 	if err := state.save(ctx, state.status, p.inventory); err != nil {
 		return failed(ReasonClusterFailed, err, state.inventory)
 	}
-	return s.execute(ctx, p)
+	return s.execute(ctx, p, refused)
 }
 
 // rehearse tries all changes in a dry run. What is in a namespace that the commit
 // brings cannot be tried until it exists, so it is created once all else has
 // passed.
-func (s *Syncer) rehearse(ctx context.Context, p plan) error {
+//
+// A commit may bring a grant together with the guardrail or the exception that lets
+// it through. Grants that guardrails refuse are then returned, to be tried again
+// once these are there.
+func (s *Syncer) rehearse(ctx context.Context, p plan) (refused []change, err error) {
 	missing, err := absent(ctx, s.Client, p.namespaces)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	isNew := map[string]bool{}
 	for _, o := range missing {
 		isNew[o.GetName()] = true
 	}
+	policy := slices.ContainsFunc(p.changes(), func(c change) bool { return isPolicy(c.GetKind()) })
+	try := func(c change) error {
+		err := tryApply(ctx, s.Client, c)
+		if err != nil && policy && c.GetKind() == v1alpha1.AccessGrantKind && byWebhook(err) {
+			refused = append(refused, c)
+			return nil
+		}
+		return err
+	}
 	var later []change
 	for _, c := range p.changes() {
 		if isNew[c.GetNamespace()] {
 			later = append(later, c)
-		} else if err := tryApply(ctx, s.Client, c); err != nil {
-			return err
+		} else if err := try(c); err != nil {
+			return nil, err
 		}
 	}
 	for _, o := range missing {
 		if err := createNamespace(ctx, s.Client, o); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	for _, c := range later {
-		if err := tryApply(ctx, s.Client, c); err != nil {
-			return err
+		if err := try(c); err != nil {
+			return nil, err
 		}
 	}
-	return nil
+	return refused, nil
+}
+
+// isPolicy reports whether objects of a kind decide on grants.
+func isPolicy(kind string) bool {
+	return kind == v1alpha1.GuardrailKind || kind == v1alpha1.GuardrailBundleKind || kind == v1alpha1.GuardrailExceptionKind
+}
+
+// byWebhook reports whether an admission webhook said no, as opposed to the API
+// server itself.
+func byWebhook(err error) bool {
+	return apierrors.IsForbidden(err) && strings.Contains(err.Error(), "admission webhook")
 }
 
 // execute applies, then prunes. It stops at the first error: what is pruned may be
-// what an object that could not be applied was to replace.
-func (s *Syncer) execute(ctx context.Context, p plan) outcome {
+// what an object that could not be applied was to replace. Grants that were refused
+// by the policy of before are tried by that of the commit, before any is applied.
+func (s *Syncer) execute(ctx context.Context, p plan, refused []change) outcome {
 	out := outcome{plan: p, inventory: p.inventory.without(p.gone...), reason: ReasonApplied}
 	for _, c := range p.changes() {
+		if c.GetKind() == v1alpha1.AccessGrantKind {
+			for _, r := range refused {
+				if err := tryApply(ctx, s.Client, r); err != nil {
+					out.reason, out.err = refusedOr(ReasonApplyFailed, err), err
+					return out
+				}
+			}
+			refused = nil
+		}
 		entry, err := apply(ctx, s.Client, c)
 		if err != nil {
 			out.reason, out.err = ReasonApplyFailed, err

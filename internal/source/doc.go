@@ -24,6 +24,10 @@
 // brings cannot be tried before it exists: for them the namespace is created
 // first, and is all that remains if they are refused.
 //
+// Guardrails, bundles and exceptions are applied before grants, so that a grant is
+// judged by what came with it. A commit with both, of which a grant is refused all the
+// same, leaves the guardrails in force and the grants as they were.
+//
 // Namespaces are created when they are missing, and never changed or deleted:
 // deleting one would delete all that is in it.
 //

@@ -28,6 +28,10 @@ var kinds = []kind{
 	{GroupVersionKind: schema.GroupVersionKind{Group: "cluster.open-cluster-management.io", Version: "v1beta2", Kind: "ManagedClusterSetBinding"}, namespaced: true},
 	{GroupVersionKind: schema.GroupVersionKind{Group: "cluster.open-cluster-management.io", Version: "v1beta1", Kind: "Placement"}, namespaced: true},
 	{GroupVersionKind: v1alpha1.GroupVersion.WithKind(v1alpha1.AccessRoleKind), typed: func() any { return &v1alpha1.AccessRole{} }},
+	// What judges comes before what is judged (S26).
+	{GroupVersionKind: v1alpha1.GroupVersion.WithKind(v1alpha1.GuardrailKind), typed: func() any { return &v1alpha1.Guardrail{} }},
+	{GroupVersionKind: v1alpha1.GroupVersion.WithKind(v1alpha1.GuardrailBundleKind), typed: func() any { return &v1alpha1.GuardrailBundle{} }},
+	{GroupVersionKind: v1alpha1.GroupVersion.WithKind(v1alpha1.GuardrailExceptionKind), namespaced: true, typed: func() any { return &v1alpha1.GuardrailException{} }},
 	{GroupVersionKind: v1alpha1.GroupVersion.WithKind(v1alpha1.AccessGrantKind), namespaced: true, typed: func() any { return &v1alpha1.AccessGrant{} }},
 }
 

@@ -219,3 +219,48 @@ func earlier(a, b time.Time) time.Time {
 	}
 	return a
 }
+
+// Within is what of the standing spec another still says: what stands of a grant
+// after it was changed while it could not be judged, so that what is taken away now
+// does not come back unjudged.
+func (st *Standing) Within(spec *v1alpha1.AccessGrantSpec) *v1alpha1.AccessGrantSpec {
+	out := st.Spec.DeepCopy()
+	out.Subjects = slices.DeleteFunc(out.Subjects, func(s v1alpha1.Subject) bool { return !slices.Contains(spec.Subjects, s) })
+	var access []v1alpha1.AccessEntry
+	for _, e := range out.Access {
+		switch {
+		case e.Namespaces == nil:
+			if !slices.ContainsFunc(spec.Access, func(o v1alpha1.AccessEntry) bool { return o.Namespaces == nil && sameRole(&e, &o) }) {
+				continue
+			}
+		default:
+			e.Namespaces = slices.DeleteFunc(e.Namespaces, func(ns v1alpha1.NamespaceName) bool {
+				return !slices.ContainsFunc(spec.Access, func(o v1alpha1.AccessEntry) bool {
+					return slices.Contains(o.Namespaces, ns) && sameRole(&e, &o)
+				})
+			})
+			if len(e.Namespaces) == 0 {
+				continue
+			}
+		}
+		access = append(access, e)
+	}
+	out.Access = access
+	if v := spec.Validity; v != nil && v.NotAfter != nil {
+		if out.Validity == nil {
+			out.Validity = &v1alpha1.Validity{}
+		}
+		if out.Validity.NotAfter == nil || v.NotAfter.Before(out.Validity.NotAfter) {
+			out.Validity.NotAfter = v.NotAfter.DeepCopy()
+		}
+	}
+	return out
+}
+
+// sameRole reports whether two entries give the same role or the same rules.
+func sameRole(a, b *v1alpha1.AccessEntry) bool {
+	if a.RoleRef != nil || b.RoleRef != nil {
+		return a.RoleRef != nil && b.RoleRef != nil && *a.RoleRef == *b.RoleRef
+	}
+	return string(marshal(rules.Of(a.Rules))) == string(marshal(rules.Of(b.Rules)))
+}

@@ -294,10 +294,10 @@ func TestMatch(t *testing.T) {
 		in     *guardrail.Input
 		want   bool
 	}{
-		"Nothing":        {"No match is every match.", nil, grantInput(), true},
-		"Namespace":      {"A pattern matches.", &v1alpha1.GuardrailMatch{Namespaces: &v1alpha1.NamespaceMatch{Names: []v1alpha1.Pattern{"pay*"}}}, grantInput(), true},
-		"OtherNamespace": {"A name is matched as a whole.", &v1alpha1.GuardrailMatch{Namespaces: &v1alpha1.NamespaceMatch{Names: []v1alpha1.Pattern{"pay"}}}, grantInput(), false},
-		"NamespaceLabel": {"Labels of the namespace count.", &v1alpha1.GuardrailMatch{Namespaces: &v1alpha1.NamespaceMatch{Selector: tenant}}, grantInput(), true},
+		"Nothing":          {"No match is every match.", nil, grantInput(), true},
+		"Namespace":        {"A pattern matches.", &v1alpha1.GuardrailMatch{Namespaces: &v1alpha1.NamespaceMatch{Names: []v1alpha1.Pattern{"pay*"}}}, grantInput(), true},
+		"OtherNamespace":   {"A name is matched as a whole.", &v1alpha1.GuardrailMatch{Namespaces: &v1alpha1.NamespaceMatch{Names: []v1alpha1.Pattern{"pay"}}}, grantInput(), false},
+		"NamespaceLabel":   {"Labels of the namespace count.", &v1alpha1.GuardrailMatch{Namespaces: &v1alpha1.NamespaceMatch{Selector: tenant}}, grantInput(), true},
 		"NamespaceUnknown": {"Labels that are not known may be any.", &v1alpha1.GuardrailMatch{Namespaces: &v1alpha1.NamespaceMatch{Selector: tenant}}, unlabelled, true},
 		"RequestNamespace": {"A request is matched by the grants that allow it.",
 			&v1alpha1.GuardrailMatch{Namespaces: &v1alpha1.NamespaceMatch{Selector: tenant}}, request, true},

@@ -2,6 +2,7 @@ package guardrail
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -102,4 +103,13 @@ func (r *Reason) rank() int {
 func compareReasons(a, b Reason) int {
 	return cmp.Or(cmp.Compare(a.rank(), b.rank()), strings.Compare(a.Guardrail, b.Guardrail),
 		strings.Compare(a.Field, b.Field), strings.Compare(a.Message, b.Message), strings.Compare(a.Exception, b.Exception))
+}
+
+// String is the reason as people are told it, by every point in the same words.
+func (r *Reason) String() string {
+	s := fmt.Sprintf("guardrail %q: %s", r.Guardrail, r.Message)
+	if r.Field != "" {
+		s += " (" + r.Field + ")"
+	}
+	return s
 }
