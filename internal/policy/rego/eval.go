@@ -75,11 +75,13 @@ func (c *check) begin() error {
 		return fmt.Errorf("the policy is not asked: an evaluation has not ended long after its deadline of %v", c.modules.options.Deadline)
 	case c.missed >= strikes && c.now().Before(c.until):
 		return fmt.Errorf("the policy is not asked for a while: it missed its deadline of %v %d times in a row", c.modules.options.Deadline, c.missed)
+	case c.missed >= strikes:
+		c.until = c.now().Add(rest) // one asks; the others wait for what comes of it
 	}
 	return nil
 }
 
-// end notes whether a deadline was kept. One after a rest rests the policy again.
+// end notes whether a deadline was kept. One missed after a rest begins another.
 func (c *check) end(kept bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -98,8 +100,7 @@ func (c *check) runaway(n int) {
 	c.runaways += n
 }
 
-// evaluation is one, on its own goroutine: a call of a built-in function, or a
-// comparison, cannot be interrupted, and whoever asked must not wait for it.
+// evaluation is one, by a worker.
 type evaluation struct {
 	over   atomic.Bool // what topdown asks before each expression
 	result *ast.Term
@@ -113,34 +114,22 @@ func (e *evaluation) Cancelled() bool { return e.over.Load() }
 // evaluate the query; nil for an undefined one.
 func (c *check) evaluate(input *ast.Term) (*ast.Term, error) {
 	e := &evaluation{}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
+	work := func() {
 		defer func() {
 			if p := recover(); p != nil {
 				e.err = fmt.Errorf("panic: %v", p)
 			}
 		}()
 		e.result, e.err = c.run(input, e)
-	}()
-	timer := time.NewTimer(c.modules.options.Deadline)
-	defer timer.Stop()
-	select {
-	case <-done:
-	case <-timer.C:
-		e.Cancel()
-		timer.Reset(grace)
-		select {
-		case <-done:
-		case <-timer.C:
-			c.runaway(1)
-			go func() {
-				<-done
-				c.runaway(-1)
-			}()
-			c.end(false)
-			return nil, errDeadline
-		}
+	}
+	if ended := do(work, c.modules.options.Deadline, e.Cancel); ended != nil {
+		c.end(false)
+		c.runaway(1)
+		go func() {
+			<-ended
+			c.runaway(-1)
+		}()
+		return nil, errDeadline
 	}
 	late := topdown.IsCancel(e.err)
 	c.end(!late)

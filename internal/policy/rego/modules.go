@@ -104,6 +104,9 @@ func compiler(o Options) *ast.Compiler {
 	c.WithStageAfterID(ast.StageResolveRefs, ast.CompilerStageDefinition{
 		Name: "CheckWith", MetricName: "check_with", Stage: checkWith,
 	})
+	c.WithStageAfterID(ast.StageCheckRecursion, ast.CompilerStageDefinition{
+		Name: "CheckSize", MetricName: "check_size", Stage: checkSize,
+	})
 	c.WithStageAfterID(ast.StageBuildRequiredCapabilities, ast.CompilerStageDefinition{
 		Name: "Bind", MetricName: "bind", Stage: bind,
 	})
