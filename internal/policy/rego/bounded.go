@@ -20,7 +20,7 @@ const (
 	maxRange   = 10_000  // numbers in a range
 	maxWidth   = 1000    // of a verb of sprintf
 	maxRegexp  = 1 << 10 // bytes of a regular expression, and instructions of its program
-	maxMatch   = 1 << 21 // instructions times bytes of the text
+	maxMatch   = 1 << 21 // bytes of a text times bytes, or instructions, of what is looked for in it
 	maxGlob    = 1 << 8  // bytes of a glob
 	maxStars   = 8       // of a glob
 	maxMatched = 1 << 12 // bytes of what a glob is matched with
@@ -41,12 +41,13 @@ var bounds = map[string]bound{
 	"array.concat": small, "array.flatten": small, "object.union": small, "object.union_n": small, "object.subset": small,
 	"json.filter": small, "json.remove": small, "walk": small, "graph.reachable": small, "sort": small, "max": small, "min": small,
 	"union": small, "intersection": small, "json.marshal": small, "json.unmarshal": small, "json.is_valid": small,
-	"yaml.marshal": small, "base64.encode": small, "base64.decode": small, "base64.is_valid": small, "base64url.encode": small,
+	"base64.encode": small, "base64.decode": small, "base64.is_valid": small, "base64url.encode": small,
 	"base64url.encode_no_pad": small, "base64url.decode": small, "hex.encode": small, "hex.decode": small,
 	"urlquery.encode": small, "urlquery.decode": small, "urlquery.encode_object": small, "urlquery.decode_object": small,
-	"upper": small, "lower": small, "split": small, "strings.split_n": small, "indexof_n": small, "strings.reverse": small,
+	"upper": small, "lower": small, "split": small, "strings.split_n": small, "strings.reverse": small,
 	"strings.any_prefix_match": small, "strings.any_suffix_match": small, "internal.print": small,
 
+	"indexof": squared, "indexof_n": squared, "trim": squared, "trim_left": squared, "trim_right": squared,
 	"concat": joined, "replace": replaced, "strings.replace_n": replacedN, "sprintf": formatted,
 	"regex.match": pattern(0, 1), "regex.split": pattern(0, 1), "regex.find_n": pattern(0, 1),
 	"regex.find_all_string_submatch_n": pattern(0, 1), "regex.replace": regexReplaced, "regex.is_valid": small,
@@ -229,6 +230,17 @@ func span(operands []*ast.Term) error {
 	}
 	if d := of[1] - of[0]; d > maxRange || d < -maxRange {
 		return fmt.Errorf("refused: a range of more than %d numbers", maxRange)
+	}
+	return nil
+}
+
+// squared: each byte of one may be compared with each of the other.
+func squared(operands []*ast.Term) error {
+	if err := small(operands); err != nil {
+		return err
+	}
+	if len(text(operands[0]))*len(text(operands[1])) > maxMatch {
+		return fmt.Errorf("refused: texts of %d and %d bytes", len(text(operands[0])), len(text(operands[1])))
 	}
 	return nil
 }

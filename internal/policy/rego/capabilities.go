@@ -28,7 +28,7 @@ var allowed = names(`
 	regex.find_all_string_submatch_n regex.find_n regex.is_valid regex.match regex.replace regex.split
 	glob.match glob.quote_meta
 	semver.compare semver.is_valid units.parse units.parse_bytes uuid.parse
-	json.is_valid json.marshal json.unmarshal yaml.marshal
+	json.is_valid json.marshal json.unmarshal
 	base64.decode base64.encode base64.is_valid base64url.decode base64url.encode base64url.encode_no_pad
 	hex.decode hex.encode urlquery.decode urlquery.decode_object urlquery.encode urlquery.encode_object
 	uri.is_valid uri.parse
@@ -58,7 +58,7 @@ var refused = reasons(map[string]string{
 		crypto.hmac.sha256 crypto.hmac.sha512 providers.aws.sign_req`,
 	"makes much of little, and no deadline cuts it": `graph.reachable_paths internal.template_string json.marshal_with_options json.patch
 		net.cidr_contains_matches net.cidr_expand net.cidr_merge numbers.range_step regex.globs_match regex.template_match
-		strings.render_template yaml.is_valid yaml.unmarshal`,
+		strings.render_template yaml.is_valid yaml.marshal yaml.unmarshal`,
 	"is of a language that no input is in": `graphql.is_valid graphql.parse graphql.parse_and_verify graphql.parse_query graphql.parse_schema
 		graphql.schema_is_valid`,
 	"is deprecated": `all any cast_array cast_boolean cast_null cast_object cast_set cast_string net.cidr_overlap re_match set_diff`,
