@@ -52,7 +52,8 @@ const (
 type Authority struct {
 	reader        client.Reader
 	writer        client.Writer
-	objects       cache.Cache // the Secret and the configuration, and nothing else
+	objects       cache.Cache   // the Secret and the configuration, and nothing else
+	seen          client.Reader // the same, read
 	secret        client.ObjectKey
 	configuration string
 	maker         rotator.CertRotator
@@ -77,7 +78,7 @@ func newAuthority(mgr ctrl.Manager, o Options) (*Authority, error) {
 		return nil, fmt.Errorf("cannot watch the webhook's Secret: %w", err)
 	}
 	a := &Authority{
-		reader: mgr.GetAPIReader(), writer: mgr.GetClient(), objects: objects,
+		reader: mgr.GetAPIReader(), writer: mgr.GetClient(), objects: objects, seen: objects,
 		secret: client.ObjectKey{Namespace: o.Namespace, Name: o.Secret}, configuration: o.Configuration,
 		maker: newMaker(o.Namespace, o.Service), now: o.Now, wake: make(chan struct{}, 1),
 	}
@@ -277,7 +278,7 @@ func (a *Authority) ready(ctx context.Context) error {
 		return nil
 	}
 	var c admissionregistrationv1.ValidatingWebhookConfiguration
-	if err := a.objects.Get(ctx, client.ObjectKey{Name: a.configuration}, &c); apierrors.IsNotFound(err) {
+	if err := a.seen.Get(ctx, client.ObjectKey{Name: a.configuration}, &c); apierrors.IsNotFound(err) {
 		return nil
 	}
 	return errors.New("the webhook has no certificate yet")
