@@ -72,19 +72,20 @@ func Find(files fs.FS, root string) ([]string, error) {
 	return slices.Compact(found), err
 }
 
-// Load a policy folder. Errors name file, line and field.
-func Load(files fs.FS, folder string) (*Policy, error) {
-	p := &Policy{Folder: folder}
-	name := path.Join(folder, examplesFile)
-	data, err := fs.ReadFile(files, name)
+// Load a policy folder, which messages call by the name that is given. Errors name
+// file, line and field.
+func Load(files fs.FS, folder, called string) (*Policy, error) {
+	p := &Policy{Folder: called}
+	name := path.Join(called, examplesFile)
+	data, err := fs.ReadFile(files, path.Join(folder, examplesFile))
 	if err != nil {
 		return nil, missing(name, "a guardrail without examples is not tested", err)
 	}
 	p.Examples, err = Read(name, data)
 	errs := []error{err}
 	for _, base := range []string{guardrailFile, twinFile} {
-		name := path.Join(folder, base)
-		data, err := fs.ReadFile(files, name)
+		name := path.Join(called, base)
+		data, err := fs.ReadFile(files, path.Join(folder, base))
 		if errors.Is(err, fs.ErrNotExist) && base == twinFile {
 			continue
 		}
@@ -99,7 +100,7 @@ func Load(files fs.FS, folder string) (*Policy, error) {
 		}
 		p.Guardrails = append(p.Guardrails, g)
 	}
-	errs = append(errs, p.checkModule(files))
+	errs = append(errs, p.checkModule(files, folder))
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
@@ -135,9 +136,9 @@ func ReadGuardrail(file string, data []byte) (*Guardrail, error) {
 }
 
 // checkModule: what opa tests is what is in force.
-func (p *Policy) checkModule(files fs.FS) error {
+func (p *Policy) checkModule(files fs.FS, folder string) error {
 	name := path.Join(p.Folder, moduleFile)
-	data, err := fs.ReadFile(files, name)
+	data, err := fs.ReadFile(files, path.Join(folder, moduleFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -162,7 +163,7 @@ func (p *Policy) checkModule(files fs.FS) error {
 }
 
 // position is how the engines say where in a text something is wrong.
-var position = regexp.MustCompile(`(?:^|[\s:])(\d+):(\d+)(?:: |$)`)
+var position = regexp.MustCompile(`^(?:\S+\.rego:)?(\d+):(\d+): `)
 
 // Problems places what keeps a guardrail from compiling in its file: at line and
 // column of the text of the policy where the engine tells them.
@@ -174,13 +175,13 @@ func (g *Guardrail) Problems(errs field.ErrorList) []error {
 func Problems(doc *manifest.Document, errs field.ErrorList) []error {
 	placed := make([]*manifest.Error, 0, len(errs))
 	for _, e := range errs {
-		p := doc.Place(e.Field)
-		if at := position.FindStringSubmatch(e.Detail); at != nil {
+		p, text := doc.Place(e.Field), e.Detail
+		if at := position.FindStringSubmatch(text); at != nil {
 			line, _ := strconv.Atoi(at[1])
 			column, _ := strconv.Atoi(at[2])
-			p = doc.Within(e.Field, line, column)
+			p, text = doc.Within(e.Field, line, column), strings.TrimPrefix(text, at[0])
 		}
-		placed = append(placed, &manifest.Error{Place: p, Field: e.Field, Err: errors.New(cmp.Or(e.Detail, e.ErrorBody()))})
+		placed = append(placed, &manifest.Error{Place: p, Field: e.Field, Err: errors.New(cmp.Or(text, e.ErrorBody()))})
 	}
 	slices.SortStableFunc(placed, func(a, b *manifest.Error) int { return a.Place.Compare(b.Place) })
 	out := make([]error, 0, len(placed))

@@ -80,7 +80,7 @@ var (
 
 func (f *File) test(g *Guardrail, o Options) Report {
 	r := Report{Guardrail: g}
-	print := &printer{to: o.Print}
+	prints := &printer{to: o.Print}
 	compiled := map[string]*recorder{} // by parameters
 	compiler := func(e *Example) (*recorder, error) {
 		spec, key := &g.Spec, ""
@@ -93,7 +93,7 @@ func (f *File) test(g *Guardrail, o Options) Report {
 		}
 		options := policy.Options{Coverage: o.Coverage}
 		if o.Print != nil {
-			options.Print = print
+			options.Print = prints
 		}
 		rail, errs := policy.Compile(g.Name, spec, options)
 		if len(errs) > 0 {
@@ -111,7 +111,7 @@ func (f *File) test(g *Guardrail, o Options) Report {
 	for i := range f.Examples {
 		e := &f.Examples[i]
 		result := Result{Example: e, Place: f.doc.Place(e.field)}
-		print.example = g.Name + ": " + e.Name
+		prints.example = g.Name + ": " + e.Name
 		start := time.Now()
 		if rec, err := compiler(e); err != nil {
 			result.Failures = []string{err.Error()}
