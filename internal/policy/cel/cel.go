@@ -140,8 +140,8 @@ func (k *compiler) compile(at *field.Path, expression string, want *cel.Type) (i
 	if err != nil {
 		return fail("cannot estimate the cost: %s", clean(err.Error()))
 	}
-	if cost.Max > budget {
-		return fail("1:1: may cost %d, and no more than %d is allowed: make its loops smaller", cost.Max, uint64(budget))
+	if cost.Max > maxEstimate {
+		return fail("1:1: its loops in one another are too many, or go through too much")
 	}
 	plan, err := k.plan(checked)
 	if err != nil {
@@ -152,16 +152,17 @@ func (k *compiler) compile(at *field.Path, expression string, want *cel.Type) (i
 }
 
 // sizes are what the estimate of an expression's cost assumes of the input: what a
-// large grant has. What a policy costs on a larger one is found when it is evaluated.
+// grant of everyday has, so that it only finds what could never be afforded. What a
+// policy costs on a larger one is found when it is evaluated.
 type sizes struct{}
 
 // EstimateSize of a node.
 func (sizes) EstimateSize(n checker.AstNode) *checker.SizeEstimate {
 	switch n.Type().Kind() {
 	case types.ListKind, types.MapKind:
-		return &checker.SizeEstimate{Max: 64}
+		return &checker.SizeEstimate{Max: 16}
 	}
-	return &checker.SizeEstimate{Max: 256}
+	return &checker.SizeEstimate{Max: 64}
 }
 
 // EstimateCallCost of a function that Kubernetes does not know.

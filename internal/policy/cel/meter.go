@@ -15,8 +15,11 @@ import (
 
 const (
 	// budget of one evaluation of a policy with all its variables and messages, in
-	// steps of an expression, of which one takes tens of nanoseconds.
-	budget = celconfig.RuntimeCELCostBudget
+	// steps of an expression, of which one takes some tens of nanoseconds: about as
+	// long as Kubernetes gives the conditions of a webhook.
+	budget = celconfig.RuntimeCELCostBudgetMatchConditions
+	// maxEstimate is what an expression may be expected to cost, in Kubernetes' units.
+	maxEstimate = celconfig.RuntimeCELCostBudget
 	// cheap is what is not counted: the step itself has been.
 	cheap = 16
 	// textUnit is how much of a text is worth a step.
@@ -110,13 +113,14 @@ func weigh(v ref.Val, limit uint64) uint64 {
 	case traits.Lister:
 		n, _ := v.Size().(types.Int)
 		for i := types.Int(0); i < n && sum <= limit; i++ {
-			sum = add(sum, weigh(v.Get(i), limit-min(limit, sum)))
+			sum = add(sum, 1+weigh(v.Get(i), limit-min(limit, sum)))
 		}
 	case traits.Mapper:
 		for it := v.Iterator(); it.HasNext() == types.True && sum <= limit; {
 			k := it.Next()
 			e, _ := v.Find(k)
-			sum = add(sum, add(weigh(k, limit), weigh(e, limit-min(limit, sum))))
+			// Maps take several times as long as lists.
+			sum = add(sum, 6+add(weigh(k, limit), weigh(e, limit-min(limit, sum))))
 		}
 	}
 	return sum

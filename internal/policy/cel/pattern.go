@@ -101,13 +101,12 @@ func (m *match) Exec(frame *interpreter.ExecutionFrame) ref.Val {
 	}
 	p := m.literal
 	if p == nil {
-		// It takes much longer to compile than to match once.
-		pay(frame, 8*length(args[1])+cheap)
+		pay(frame, 16*length(args[1])+cheap)
 		var err error
 		if p, err = newPattern(args[1]); err != nil {
 			return types.NewErr("cannot match: %s", err)
 		}
-		pay(frame, p.steps)
+		pay(frame, 16*p.steps) // it takes longer to compile an instruction than to run it
 	}
 	pay(frame, multiply(length(args[0])+1, p.steps)/textUnit)
 	return m.matching(p.Regexp, args)

@@ -113,6 +113,9 @@ func (d *decorator) decorate(i interpreter.InterpretableV2) (interpreter.Interpr
 
 func (d *decorator) call(n interpreter.InterpretableCall) (interpreter.InterpretableV2, error) {
 	args := n.Args()
+	if n.Function() == operators.LogicalNot {
+		return n, nil
+	}
 	c := &call{InterpretableCall: n, args: args, price: priceOf(n.Function())}
 	switch {
 	case n.Function() == operators.Equals:

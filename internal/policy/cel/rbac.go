@@ -43,7 +43,7 @@ func (a *allowance) Eval(vars interpreter.Activation) ref.Val {
 
 func allowed(rule, verb, group, resource ref.Val) ref.Val {
 	o, ok := rule.(*object)
-	if !ok || o.rule() == nil {
+	if !ok || o.rule == nil {
 		return types.MaybeNoSuchOverloadErr(rule)
 	}
 	v, ok := verb.(types.String)
@@ -52,7 +52,7 @@ func allowed(rule, verb, group, resource ref.Val) ref.Val {
 	if !ok || !ok2 || !ok3 {
 		return types.NoSuchOverloadErr()
 	}
-	return types.Bool(allows(o.rule(), string(v), string(g), string(r)))
+	return types.Bool(allows(o.rule, string(v), string(g), string(r)))
 }
 
 // allows reports whether a rule gives a verb on a resource, such as pods or

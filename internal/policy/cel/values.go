@@ -7,7 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/google/cel-go/cel"
 	"github.com/google/cel-go/common/types"
 	"github.com/google/cel-go/common/types/ref"
 	"github.com/google/cel-go/common/types/traits"
@@ -52,13 +51,20 @@ func timestamp(t time.Time) ref.Val { return types.Timestamp{Time: t.UTC()} }
 type object struct {
 	of         *structType
 	at         reflect.Value
-	evaluation *evaluation // of the view of input itself
+	rule       *rbacv1.PolicyRule // of the view of one
+	evaluation *evaluation        // of the view of input itself
 	fields     []ref.Val
 	known      uint64 // fields that have been looked at
 	weight     uint64 // 0 if it is not known yet
 }
 
-func (s *schema) view(v reflect.Value) ref.Val { return &object{of: s.byType[v.Type()], at: v} }
+func (s *schema) view(v reflect.Value) ref.Val {
+	o := &object{of: s.byType[v.Type()], at: v}
+	if v.Type() == ruleType {
+		o.rule = v.Addr().Interface().(*rbacv1.PolicyRule)
+	}
+	return o
+}
 
 type clusterKey struct{}
 
@@ -89,14 +95,6 @@ func (o *object) field(f *fieldType) ref.Val {
 	o.fields[f.index] = v
 	o.known |= 1 << f.index
 	return v
-}
-
-// rule that the view is of; nil if it is of something else.
-func (o *object) rule() *rbacv1.PolicyRule {
-	if o.at.IsValid() && o.at.Type() == ruleType {
-		return o.at.Addr().Interface().(*rbacv1.PolicyRule)
-	}
-	return nil
 }
 
 func (o *object) ConvertToNative(t reflect.Type) (any, error) {
@@ -327,5 +325,3 @@ func valueOf(v any) (ref.Val, error) {
 	}
 	return nil, fmt.Errorf("%T is not of JSON", v)
 }
-
-var _ cel.Activation = (*evaluation)(nil)
