@@ -2,6 +2,7 @@ package bundle
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"regexp"
@@ -12,6 +13,7 @@ import (
 	opa "github.com/open-policy-agent/opa/v1/bundle"
 
 	"github.com/sallyport-dev/sallyport/api/v1alpha1"
+	"github.com/sallyport-dev/sallyport/internal/policy/rego"
 )
 
 // Manifest says what a bundle is made of.
@@ -43,18 +45,14 @@ func Build(m Manifest) ([]byte, error) {
 			return nil, fmt.Errorf("cannot build the bundle: guardrails %q and %q are both of the package %s", other, name, pkg)
 		}
 		owner[pkg] = name
-		files[modulePath(pkg)] = []byte(e.Rego.Module)
+		files[rootOf(pkg)+"/policy.rego"] = []byte(e.Rego.Module)
 		roots[rootOf(pkg)] = true
 		e.Rego, e.Package = nil, pkg
 	}
 	if len(owner) > 0 {
-		for name, module := range library() {
-			pkg, err := packageOf(name, module)
-			if err != nil {
-				return nil, fmt.Errorf("cannot build the bundle: %w", err)
-			}
-			files[modulePath(pkg)] = []byte(module)
-			roots[rootOf(pkg)] = true
+		for name, module := range rego.Library() { // for others than Sallyport
+			files[name] = []byte(module)
+			roots[strings.TrimSuffix(name, opa.RegoExt)] = true
 		}
 	}
 	var err error
@@ -99,16 +97,19 @@ var packageName = regexp.MustCompile(`^data(\.[A-Za-z_][A-Za-z0-9_]*)+$`)
 
 // packageOf a module, such as data.guardrails.no_prod_exec.
 func packageOf(name, module string) (string, error) {
-	parsed, err := ast.ParseModuleWithOpts(name+".rego", module, ast.ParserOptions{RegoVersion: ast.RegoV1})
-	if err != nil {
+	packages, err := rego.Packages(map[string]string{name + opa.RegoExt: module})
+	switch {
+	case err != nil:
 		return "", err
+	case len(packages) != 1:
+		return "", errors.New("the module has no set deny")
+	case !packageName.MatchString(packages[0]):
+		return "", fmt.Errorf("the name of package %s has a part that is no word", packages[0])
 	}
-	if !packageName.MatchString(parsed.Package.Path.String()) {
-		return "", fmt.Errorf("the name of package %s has a part that is no word", parsed.Package.Path)
-	}
-	return parsed.Package.Path.String(), nil
+	return packages[0], nil
 }
 
+// rootOf a package is where OPA has it, and its file is by custom.
 func rootOf(pkg string) string {
 	return strings.ReplaceAll(strings.TrimPrefix(pkg, "data."), ".", "/")
 }
@@ -123,5 +124,3 @@ func narrowest(roots map[string]bool) []string {
 	}
 	return out
 }
-
-func library() map[string]string { return nil }

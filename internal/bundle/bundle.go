@@ -11,6 +11,7 @@ import (
 	"maps"
 	"path"
 	"slices"
+	"strings"
 
 	opa "github.com/open-policy-agent/opa/v1/bundle"
 	"github.com/open-policy-agent/opa/v1/loader/filter"
@@ -113,9 +114,23 @@ func (b *Bundle) Revision() (Revision, error) { return ParseRevision(b.revision)
 // Roots below data that the bundle is for.
 func (b *Bundle) Roots() []string { return slices.Clone(b.roots) }
 
-// load parses the modules and the data.
+// modules of the bundle by file name. What is in the folder of Sallyport's library is
+// for others: here the library is always the one that is compiled in.
+func (b *Bundle) modules() map[string]string {
+	out := map[string]string{}
+	for name, content := range b.files {
+		if path.Ext(name) == opa.RegoExt && !strings.HasPrefix(name, reserved+"/") {
+			out[name] = string(content)
+		}
+	}
+	return out
+}
+
+// load reads the data as OPA does, and checks it against the roots. The modules are
+// not for OPA's reader, which would parse whatever there is.
 func (b *Bundle) load() (*opa.Bundle, error) {
-	out, err := opa.NewCustomReader(&loader{files: b.files, names: slices.Sorted(maps.Keys(b.files))}).
+	names := slices.DeleteFunc(slices.Sorted(maps.Keys(b.files)), func(name string) bool { return path.Ext(name) == opa.RegoExt })
+	out, err := opa.NewCustomReader(&loader{files: b.files, names: names}).
 		WithSkipBundleVerification(true).WithLazyLoadingMode(false).Read()
 	if err != nil {
 		return nil, err

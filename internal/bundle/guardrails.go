@@ -9,12 +9,10 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"path"
 	"regexp"
 	"slices"
 	"strings"
 
-	"github.com/open-policy-agent/opa/v1/ast"
 	opa "github.com/open-policy-agent/opa/v1/bundle"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	kjson "sigs.k8s.io/json"
@@ -50,9 +48,9 @@ type Content struct {
 	// itself are its packages with a set deny, without anything but the package.
 	Entries map[string]*Entry
 
-	modules map[string]string
-	data    map[string]any
-	denies  map[string]string // the packages that have a set deny, and the names they give
+	modules  map[string]string
+	data     map[string]any
+	packages []string // those that have a set deny
 }
 
 // maxGuardrails is how many the status of a GuardrailBundle can list.
@@ -70,16 +68,9 @@ func (b *Bundle) Content() (*Content, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot be read: %w", err)
 	}
-	c := &Content{Entries: map[string]*Entry{}, modules: map[string]string{}, denies: map[string]string{}, data: loaded.Data}
-	for _, m := range loaded.Modules {
-		at := m.Parsed.Package.Path
-		if len(at) > 1 && at[1].Value.Compare(ast.String(reserved)) == 0 {
-			continue
-		}
-		c.modules[m.Path] = string(m.Raw)
-		if hasDeny(m.Parsed) {
-			c.denies[at.String()] = nameOf(at)
-		}
+	c := &Content{Entries: map[string]*Entry{}, modules: b.modules(), data: loaded.Data}
+	if c.packages, err = rego.Packages(c.modules); err != nil {
+		return nil, fmt.Errorf("has modules that cannot be read: %w", err)
 	}
 	entries, own, err := entriesOf(loaded)
 	if err != nil {
@@ -88,31 +79,21 @@ func (b *Bundle) Content() (*Content, error) {
 	delete(c.data, reserved)
 	if own {
 		c.Entries = entries
-	} else {
-		for at, name := range c.denies {
-			if other, ok := c.Entries[name]; ok {
-				return nil, fmt.Errorf("has two guardrails of the name %q: %s and %s", name, min(at, other.Package), max(at, other.Package))
-			}
-			c.Entries[name] = &Entry{Package: at}
+		return c, c.check()
+	}
+	for _, at := range c.packages {
+		name := nameOf(at)
+		if other, ok := c.Entries[name]; ok {
+			return nil, fmt.Errorf("has two guardrails of the name %q: %s and %s", name, other.Package, at)
 		}
+		c.Entries[name] = &Entry{Package: at}
 	}
 	return c, c.check()
 }
 
-// nameOf the guardrail that a package is.
-func nameOf(at ast.Ref) string {
-	parts := make([]string, 0, len(at))
-	for _, part := range at[1:] {
-		parts = append(parts, strings.Trim(part.Value.String(), `"`))
-	}
-	return strings.Join(parts, ".")
-}
-
-// hasDeny reports whether a module adds to a set of that name.
-func hasDeny(m *ast.Module) bool {
-	return slices.ContainsFunc(m.Rules, func(r *ast.Rule) bool {
-		return r.Head.RuleKind() == ast.MultiValue && r.Head.Ref().Equal(ast.Ref{ast.VarTerm("deny")})
-	})
+// nameOf the guardrail that a package is: data.a["b-c"] is a.b-c.
+func nameOf(at string) string {
+	return strings.NewReplacer(`["`, ".", `"]`, "").Replace(strings.TrimPrefix(at, "data."))
 }
 
 func entriesOf(b *opa.Bundle) (entries map[string]*Entry, own bool, err error) {
@@ -172,7 +153,7 @@ func (c *Content) checkEntry(e *Entry) error {
 		return errors.New("rego: a module is a file of the bundle, and its package is named by package")
 	case engines != 1:
 		return errors.New("there is not exactly one of ceiling, cel and package")
-	case e.Package != "" && c.denies[e.Package] == "":
+	case e.Package != "" && !slices.Contains(c.packages, e.Package):
 		return fmt.Errorf("package: %q has no set deny", e.Package)
 	case !slices.Contains(enforcements, e.Enforcement):
 		return fmt.Errorf("enforcement: %q is none of Deny, Warn and Audit", e.Enforcement)
@@ -210,11 +191,14 @@ func (b *Bundle) Guardrails(name string, spec *v1alpha1.GuardrailBundleSpec) ([]
 	if err != nil {
 		return nil, fmt.Errorf("cannot be put in force: %w", err)
 	}
+	modules, errs := rego.CompileModules(field.NewPath("modules"), c.modules, c.data, rego.Options{})
+	if len(errs) > 0 {
+		return nil, fmt.Errorf("has modules that do not compile: %w", errs.ToAggregate())
+	}
 	var out []*guardrail.Guardrail
-	var errs field.ErrorList
 	for _, entry := range c.names() {
 		full := withDefaults(c.Entries[entry], spec)
-		g, problems := c.compile(name+"/"+entry, full)
+		g, problems := compile(name+"/"+entry, full, modules)
 		for _, p := range problems {
 			p.Field = entry + ": " + p.Field
 		}
@@ -249,7 +233,7 @@ func withDefaults(e *Entry, spec *v1alpha1.GuardrailBundleSpec) *Entry {
 	return &out
 }
 
-func (c *Content) compile(name string, e *Entry) (*guardrail.Guardrail, field.ErrorList) {
+func compile(name string, e *Entry, modules *rego.Modules) (*guardrail.Guardrail, field.ErrorList) {
 	if e.Package == "" {
 		return policy.Compile(name, &e.GuardrailSpec, policy.Options{})
 	}
@@ -272,9 +256,7 @@ func (c *Content) compile(name string, e *Entry) (*guardrail.Guardrail, field.Er
 		}
 	}
 	var errs field.ErrorList
-	g.Check, errs = rego.Compile(field.NewPath("package"), rego.Policy{
-		Modules: c.modules, Package: e.Package, Data: c.data, Parameters: parameters,
-	}, rego.Options{})
+	g.Check, errs = modules.Check(field.NewPath("package"), e.Package, parameters)
 	return g, errs
 }
 
@@ -338,8 +320,3 @@ func ArchiveName(bundle, digest string) string {
 
 // ArchiveKey is where in binaryData the archive is.
 const ArchiveKey = "bundle.tar.gz"
-
-// modulePath is the file of a package in a bundle, as it is usual for OPA.
-func modulePath(pkg string) string {
-	return path.Join(append(strings.Split(strings.TrimPrefix(pkg, "data."), "."), "policy.rego")...)
-}
