@@ -80,7 +80,7 @@ func (h *Handler) revoked(ctx context.Context, g *guardrail.Guardrail) (string, 
 	if len(revoked) == 0 {
 		return "", nil
 	}
-	return count(len(revoked)) + unjudged(st, len(judged)) + " that stand will be revoked: " + named(revoked), nil
+	return that(len(revoked), "stand") + " will be revoked: " + named(revoked) + unjudged(st, len(judged)), nil
 }
 
 // released tells of the grants that nothing but one guardrail refuses.
@@ -104,7 +104,7 @@ func (h *Handler) released(ctx context.Context, name string) (string, error) {
 	if len(released) == 0 {
 		return "", nil
 	}
-	return count(len(released)) + unjudged(st, len(judged)) + " that nothing else refuses will be applied: " + named(released), nil
+	return fmt.Sprintf("what nothing else refuses will be applied: %s%s", named(released), unjudged(st, len(judged))), nil
 }
 
 // unjudged says of how many it could not be told.
@@ -113,7 +113,7 @@ func unjudged(st *standing, judged int) string {
 	if left == 0 {
 		return ""
 	}
-	return fmt.Sprintf(" (and of %d that could not be judged in time, perhaps more)", left)
+	return fmt.Sprintf("; %d more could not be judged in time", left)
 }
 
 func exceptionOf(e *v1alpha1.GuardrailException) guardrail.Exception {

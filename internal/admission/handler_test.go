@@ -605,7 +605,7 @@ func TestGuardrails(t *testing.T) {
 			})),
 			cached:   []client.Object{ns("payments"), grant("a", exec, refusedAlready), grant("b", exec, refusedAlready), grant("c")},
 			old:      ceiling(),
-			warnings: []string{"1 grant that nothing else refuses will be applied: payments/a"},
+			warnings: []string{"what nothing else refuses will be applied: payments/a"},
 		},
 		"DeletedUnknown": {
 			reason: "Nothing keeps a guardrail from being deleted.",

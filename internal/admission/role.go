@@ -25,13 +25,9 @@ func (h *Handler) role(ctx context.Context, role *v1alpha1.AccessRole) answer {
 		ctrl.LoggerFrom(ctx).Error(err, "Cannot judge a role")
 		return fail()
 	case len(worse.grants) > 0:
-		verb := "names"
-		if len(worse.grants) > 1 {
-			verb = "name"
-		}
-		return refuse(denied, fmt.Sprintf("%s that %s the role would be refused: %s: %s", count(len(worse.grants)), verb, named(worse.grants), tellAll(worse.because)))
+		return refuse(denied, fmt.Sprintf("%s the role would be refused: %s: %s", that(len(worse.grants), "name"), named(worse.grants), tellAll(worse.because)))
 	case judged.left > 0:
-		return allow(fmt.Sprintf("%s that name the role could not be judged in time, and will be when the change is compiled", count(judged.left)))
+		return allow(that(judged.left, "name") + " the role could not be judged in time, and will be when the change is compiled")
 	}
 	return allow()
 }

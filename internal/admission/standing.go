@@ -119,12 +119,12 @@ func named(grants []string) string {
 	return list
 }
 
-// count is "1 grant", "2 grants".
-func count(n int) string {
+// that is "1 grant that stands", "2 grants that stand".
+func that(n int, stand string) string {
 	if n == 1 {
-		return "1 grant"
+		return "1 grant that " + stand + "s"
 	}
-	return fmt.Sprintf("%d grants", n)
+	return fmt.Sprintf("%d grants that %s", n, stand)
 }
 
 // stands reports whether a grant is one that a guardrail can still take anything
