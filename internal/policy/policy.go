@@ -9,9 +9,12 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"slices"
 
+	metavalidation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/sallyport-dev/sallyport/api/v1alpha1"
@@ -67,11 +70,30 @@ func frame(name string, spec *v1alpha1.GuardrailSpec) (*guardrail.Guardrail, fie
 	if spec.Exceptions != nil {
 		g.Exceptions.Longest = spec.Exceptions.MaxDuration.Duration
 	}
-	path := field.NewPath("spec")
-	var err error
-	if g.Match, err = guardrail.NewMatch(spec.Match); err != nil {
-		return stalled(g, field.ErrorList{field.Invalid(path.Child("match"), field.OmitValueType{}, err.Error())})
+	if slices.ContainsFunc(spec.Points, func(p v1alpha1.GuardrailPoint) bool { return !slices.Contains(points, p) }) {
+		g.Points = guardrail.PointsOf(points) // rather than none
 	}
+	// What is stalled refuses what it matches, and where that is known no more.
+	var err error
+	g.Match, err = guardrail.NewMatch(spec.Match)
+	errs := problems(spec)
+	if err != nil && len(errs) == 0 {
+		errs = field.ErrorList{field.Invalid(field.NewPath("spec", "match"), field.OmitValueType{}, err.Error())}
+	}
+	if len(errs) > 0 {
+		return stalled(g, errs)
+	}
+	return g, nil
+}
+
+var (
+	points       = []v1alpha1.GuardrailPoint{v1alpha1.PointPlan, v1alpha1.PointAdmission, v1alpha1.PointCompile, v1alpha1.PointRequest}
+	enforcements = []v1alpha1.Enforcement{v1alpha1.EnforcementDeny, v1alpha1.EnforcementWarn, v1alpha1.EnforcementAudit}
+)
+
+// problems that the API server refuses, for guardrails that come another way.
+func problems(spec *v1alpha1.GuardrailSpec) (errs field.ErrorList) {
+	path := field.NewPath("spec")
 	engines := 0
 	for _, has := range []bool{spec.Ceiling != nil, spec.CEL != nil, spec.Rego != nil} {
 		if has {
@@ -79,9 +101,43 @@ func frame(name string, spec *v1alpha1.GuardrailSpec) (*guardrail.Guardrail, fie
 		}
 	}
 	if engines != 1 {
-		return stalled(g, field.ErrorList{field.Invalid(path, field.OmitValueType{}, "must have exactly one of ceiling, cel and rego")})
+		errs = append(errs, field.Invalid(path, field.OmitValueType{}, "must have exactly one of ceiling, cel and rego"))
 	}
-	return g, nil
+	if spec.Enforcement != "" && !slices.Contains(enforcements, spec.Enforcement) {
+		errs = append(errs, field.NotSupported(path.Child("enforcement"), spec.Enforcement, enforcements))
+	}
+	for i, p := range spec.Points {
+		if !slices.Contains(points, p) {
+			errs = append(errs, field.NotSupported(path.Child("points").Index(i), p, points))
+		}
+	}
+	if m := spec.Match; m != nil {
+		at, o := path.Child("match"), metavalidation.LabelSelectorValidationOptions{}
+		if m.Namespaces != nil {
+			errs = append(errs, metavalidation.ValidateLabelSelector(m.Namespaces.Selector, o, at.Child("namespaces", "selector"))...)
+		}
+		if m.Clusters != nil {
+			errs = append(errs, metavalidation.ValidateLabelSelector(m.Clusters.Selector, o, at.Child("clusters", "selector"))...)
+		}
+	}
+	if spec.Ceiling != nil {
+		errs = append(errs, ceilingProblems(path, spec)...)
+	}
+	return errs
+}
+
+// ceilingProblems are what a ceiling cannot have beside it.
+func ceilingProblems(path *field.Path, spec *v1alpha1.GuardrailSpec) (errs field.ErrorList) {
+	if slices.Contains(spec.Points, v1alpha1.PointRequest) {
+		errs = append(errs, field.Forbidden(path.Child("points"), "a ceiling bounds grants: it is not asked about requests"))
+	}
+	if m := spec.Match; m != nil && (m.Subjects != nil || m.Clusters != nil || m.Verbs != nil) {
+		errs = append(errs, field.Forbidden(path.Child("match"), "a ceiling is for namespaces: it matches nothing else, and says itself what it allows of subjects, clusters and verbs"))
+	}
+	if spec.Parameters != nil {
+		errs = append(errs, field.Forbidden(path.Child("parameters"), "a ceiling has no parameters"))
+	}
+	return errs
 }
 
 // stalled is a guardrail that nothing passes.
@@ -100,6 +156,9 @@ func parametersOf(spec *v1alpha1.GuardrailSpec) (map[string]any, error) {
 	if err := d.Decode(&out); err != nil {
 		return nil, fmt.Errorf("must be an object: %w", err)
 	}
+	if _, err := d.Token(); out == nil || !errors.Is(err, io.EOF) {
+		return nil, errors.New("must be one object")
+	}
 	return out, nil
 }
 
@@ -107,7 +166,9 @@ func parametersOf(spec *v1alpha1.GuardrailSpec) (map[string]any, error) {
 func digest(spec *v1alpha1.GuardrailSpec) string {
 	raw, err := json.Marshal(spec)
 	if err != nil { // parameters that are no JSON: the guardrail is stalled as well
-		raw = fmt.Appendf(nil, "%+v", spec)
+		rest := *spec
+		rest.Parameters = nil
+		raw = fmt.Appendf(nil, "%s %q %s", digest(&rest), spec.Parameters.Raw, err)
 	}
 	sum := sha256.Sum256(raw)
 	return hex.EncodeToString(sum[:])

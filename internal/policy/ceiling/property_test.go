@@ -31,7 +31,7 @@ const authentication = "authentication.k8s.io"
 
 // allows is Kubernetes' RuleAllows.
 func allows(r *rbacv1.PolicyRule, verb, group, resource, name string) bool {
-	has := func(list []string, s string) bool { return slices.Contains(list, s) }
+	has := slices.Contains[[]string]
 	_, sub, isSub := strings.Cut(resource, "/")
 	return (has(r.Verbs, "*") || has(r.Verbs, verb)) &&
 		(has(r.APIGroups, "*") || has(r.APIGroups, group)) &&
