@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -48,13 +49,20 @@ func Compile(at *field.Path, p *v1alpha1.CELPolicy, parameters map[string]any, o
 		parameters = map[string]any{}
 	}
 	if c.parameters, err = valueOf(parameters); err != nil {
-		return nil, field.ErrorList{field.Invalid(field.NewPath("spec", "parameters"), field.OmitValueType{}, err.Error())}
+		return nil, field.ErrorList{field.Invalid(at, field.OmitValueType{}, "parameters: "+err.Error())}
 	}
 	weigh(c.parameters, never) // now, since it is shared from here on
-	k := &compiler{environ: env, Env: env.Env}
+	if len(p.Validations) == 0 {
+		return nil, field.ErrorList{field.Required(at.Child("validations"), "without any, nothing is refused")}
+	}
+	k := &compiler{planner: env, env: env.Env}
 	for i, v := range p.Variables {
 		at := at.Child("variables").Index(i)
 		name := "variables." + v.Name
+		if !variableName.MatchString(v.Name) {
+			k.invalid(at.Child("name"), "must be the name of a variable")
+			continue
+		}
 		if _, ok := c.byName[name]; ok {
 			k.errs = append(k.errs, field.Duplicate(at.Child("name"), v.Name))
 			continue
@@ -91,64 +99,74 @@ func Compile(at *field.Path, p *v1alpha1.CELPolicy, parameters map[string]any, o
 	return c, nil
 }
 
+// variableName is what the API allows. A policy that comes another way may have others.
+var variableName = regexp.MustCompile(`^[_a-zA-Z][_a-zA-Z0-9]*$`)
+
 // compiler of the expressions of one policy.
 type compiler struct {
-	*environ
-	*cel.Env // with the variables so far
-	timed    bool
-	errs     field.ErrorList
+	planner *environ
+	env     *cel.Env // with the variables so far
+	timed   bool
+	errs    field.ErrorList
 }
 
 func (k *compiler) declare(at *field.Path, name string, t *cel.Type) {
-	env, err := k.Env.Extend(cel.Variable(name, t))
+	env, err := k.env.Extend(cel.Variable(name, t))
 	if err != nil {
-		k.errs = append(k.errs, field.Invalid(at, field.OmitValueType{}, err.Error()))
+		k.invalid(at, "%s", err)
 		return
 	}
-	k.Env = env
+	k.env = env
 }
 
 // compile an expression, of the type if one is given. The plan is nil where there
 // are errors.
 func (k *compiler) compile(at *field.Path, expression string, want *cel.Type) (interpreter.InterpretableV2, *cel.Type) {
-	fail := func(format string, args ...any) (interpreter.InterpretableV2, *cel.Type) {
-		k.errs = append(k.errs, field.Invalid(at, field.OmitValueType{}, fmt.Sprintf(format, args...)))
+	parsed, iss := k.env.Parse(expression)
+	if k.issues(at, iss) {
 		return nil, nil
-	}
-	issues := func(iss *cel.Issues) (interpreter.InterpretableV2, *cel.Type) {
-		for _, e := range iss.Errors() {
-			fail("%d:%d: %s", e.Location.Line(), e.Location.Column()+1, clean(e.Message))
-		}
-		return nil, nil
-	}
-	parsed, iss := k.Env.Parse(expression)
-	if iss.Err() != nil {
-		return issues(iss)
 	}
 	if id, err := badPattern(parsed.NativeRep().Expr()); err != nil {
 		place := parsed.NativeRep().SourceInfo().GetStartLocation(id)
-		return fail("%d:%d: %s", place.Line(), place.Column()+1, clean(err.Error()))
+		k.invalid(at, "%d:%d: %s", place.Line(), place.Column()+1, clean(err.Error()))
+		return nil, nil
 	}
-	checked, iss := k.Env.Compile(expression)
-	if iss.Err() != nil {
-		return issues(iss)
+	checked, iss := k.env.Compile(expression)
+	if k.issues(at, iss) {
+		return nil, nil
 	}
 	if t := checked.OutputType(); want != nil && !t.IsExactType(want) {
-		return fail("1:1: must be of type %s and is of type %s", want, describe(t))
+		k.invalid(at, "1:1: must be of type %s and is of type %s", want, describe(t))
+		return nil, nil
 	}
-	cost, err := k.Env.EstimateCost(checked, &library.CostEstimator{SizeEstimator: sizes{}})
+	cost, err := k.env.EstimateCost(checked, &library.CostEstimator{SizeEstimator: sizes{}})
 	if err != nil {
-		return fail("cannot estimate the cost: %s", clean(err.Error()))
+		k.invalid(at, "1:1: cannot estimate the cost: %s", clean(err.Error()))
+		return nil, nil
 	}
 	if cost.Max > maxEstimate {
-		return fail("1:1: its loops in one another are too many, or go through too much")
+		k.invalid(at, "1:1: its loops in one another are too many, or go through too much")
+		return nil, nil
 	}
-	plan, err := k.plan(checked)
+	plan, err := k.planner.plan(checked)
 	if err != nil {
-		return fail("1:1: cannot plan the expression: %s", clean(err.Error()))
+		k.invalid(at, "1:1: cannot plan the expression: %s", clean(err.Error()))
+		return nil, nil
 	}
 	k.timed = k.timed || timed(checked.NativeRep().Expr())
 	return plan, checked.OutputType()
+}
+
+func (k *compiler) invalid(at *field.Path, format string, args ...any) {
+	k.errs = append(k.errs, field.Invalid(at, field.OmitValueType{}, fmt.Sprintf(format, args...)))
+}
+
+// issues that cel-go has with an expression, if any.
+func (k *compiler) issues(at *field.Path, iss *cel.Issues) bool {
+	for _, e := range iss.Errors() {
+		k.invalid(at, "%d:%d: %s", e.Location.Line(), e.Location.Column()+1, clean(e.Message))
+	}
+	return iss.Err() != nil
 }
 
 // sizes are what the estimate of an expression's cost assumes of the input: what a

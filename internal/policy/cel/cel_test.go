@@ -95,6 +95,16 @@ func TestCompileErrors(t *testing.T) {
 			policy: policy("input.access.all(a, input.access.all(b, input.access.all(c, input.access.all(d, input.access.all(e, a == b && c == d && a == e)))))"),
 			want:   []string{"validations[0].expression: 1:1: its loops in one another are too many, or go through too much"},
 		},
+		"Empty": {
+			reason: "A policy that objects to nothing is a mistake.",
+			policy: &v1alpha1.CELPolicy{},
+			want:   []string{"validations: Required value: without any, nothing is refused"},
+		},
+		"VariableName": {
+			reason: "What is no name cannot be declared.",
+			policy: &v1alpha1.CELPolicy{Variables: []v1alpha1.CELVariable{variable("a.b", "1")}, Validations: policy("true").Validations},
+			want:   []string{"variables[0].name: must be the name of a variable"},
+		},
 		"Rule": {
 			reason: "rbac.allows is typed as well.",
 			policy: policy("rbac.allows(input.grant, 'get', '', 'pods')"),

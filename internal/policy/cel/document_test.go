@@ -232,6 +232,7 @@ func TestDeterminism(t *testing.T) {
 			{Expression: "variables.rules.all(r, !rbac.allows(r, 'get', '', 'pods/exec'))", MessageExpression: "'rules: %s'.format([variables.rules.map(r, r.verbs)])"},
 			{Expression: "variables.names.size() < 1", MessageExpression: "variables.names.join(',')"},
 			{Expression: "input.clusters.all(c, c.labels.all(k, v, k != 'prod'))", MessageExpression: "'%s'.format([input.clusters.map(c, c.labels)])"},
+			{Expression: "input.clusters == input.clusters && input.clusters.all(c, c == c && c.labels == c.labels)"},
 			{Expression: "input.request.user.extra.all(k, k == 'a')", MessageExpression: "{'z': 1, 'y': 2, 'x': input.request.verb.size()}.map(k, k).join()"},
 			{Expression: "input.grant.spec.validity.notAfter > input.now"},
 		},

@@ -94,10 +94,7 @@ type decorator struct {
 func (d *decorator) decorate(i interpreter.InterpretableV2) (interpreter.InterpretableV2, error) {
 	switch n := i.(type) {
 	case interpreter.InterpretableCall:
-		var err error
-		if i, err = d.call(n); err != nil {
-			return nil, err
-		}
+		i = d.call(n)
 	case interpreter.InterpretableConstructor:
 		i = &construction{InterpretableConstructor: n}
 	}
@@ -111,37 +108,37 @@ func (d *decorator) decorate(i interpreter.InterpretableV2) (interpreter.Interpr
 	return &loopRange{InterpretableV2: i, turn: turn}, nil
 }
 
-func (d *decorator) call(n interpreter.InterpretableCall) (interpreter.InterpretableV2, error) {
+func (d *decorator) call(n interpreter.InterpretableCall) interpreter.InterpretableV2 {
 	args := n.Args()
 	if n.Function() == operators.LogicalNot {
-		return n, nil
+		return n
 	}
 	c := &call{InterpretableCall: n, args: args, price: priceOf(n.Function())}
 	switch {
 	case n.Function() == operators.Equals:
-		return &equality{call: c, want: types.True}, nil
+		return &equality{call: c, want: types.True}
 	case n.Function() == operators.NotEquals:
-		return &equality{call: c, want: types.False}, nil
+		return &equality{call: c, want: types.False}
 	case n.Function() == "or" && len(args) == 2, n.Function() == "orValue" && len(args) == 2:
-		return &alternative{call: c}, nil
+		return &alternative{call: c}
 	}
 	if c.impl, _ = d.dispatcher.FindOverload(n.OverloadID()); c.impl == nil {
 		c.impl, _ = d.dispatcher.FindOverload(n.Function())
 	}
 	if c.impl != nil && c.impl.NonStrict {
-		return n, nil // looks at what is an error, and at no value
+		return n // looks at what is an error, and at no value
 	}
 	if matching, ok := matchings[n.Function()]; ok && len(args) > 1 {
 		m := &match{call: c, matching: matching}
 		if literal, ok := args[1].(interpreter.InterpretableConst); ok {
 			m.literal, _ = newPattern(literal.Value())
 		}
-		return m, nil
+		return m
 	}
 	if n.Function() == allowsFunction && len(args) == 4 {
-		return &allowance{call: c}, nil
+		return &allowance{call: c}
 	}
-	return c, nil
+	return c
 }
 
 // call of a function, paid for before it is made.

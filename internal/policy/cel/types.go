@@ -117,12 +117,12 @@ func (s *schema) structOf(t reflect.Type) (*structType, error) {
 }
 
 func (s *schema) typeOf(t reflect.Type) (*cel.Type, conversion, error) {
-	switch {
-	case t == timeType:
+	switch t {
+	case timeType:
 		return cel.TimestampType, func(v reflect.Value) ref.Val { return timestamp(*v.Addr().Interface().(*time.Time)) }, nil
-	case t == metaTimeType:
+	case metaTimeType:
 		return cel.TimestampType, func(v reflect.Value) ref.Val { return timestamp(v.Addr().Interface().(*metav1.Time).Time) }, nil
-	case t == grantRuleType:
+	case grantRuleType:
 		_, err := s.structOf(ruleType)
 		return s.byType[ruleType].cel, func(v reflect.Value) ref.Val {
 			return s.view(reflect.ValueOf((*rbacv1.PolicyRule)(v.Addr().Interface().(*v1alpha1.PolicyRule))).Elem())
