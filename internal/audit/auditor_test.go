@@ -2,6 +2,7 @@ package audit
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -46,8 +47,9 @@ type hub struct {
 	clock     *clocktesting.FakeClock
 	auditor   *Auditor
 
-	mu    sync.Mutex
-	calls []string // to the hub by sallyport: "verb Kind namespace/name"
+	mu     sync.Mutex
+	calls  []string // to the hub by sallyport: "verb Kind namespace/name"
+	refuse string   // the call to refuse
 }
 
 // One hub for all of it, in order.
@@ -118,28 +120,41 @@ func (h *hub) connect() {
 
 // counted notes each call.
 func (h *hub) counted(c client.WithWatch) client.Client {
-	note := func(verb string, o client.Object) {
+	note := func(verb string, o client.Object) error {
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		h.calls = append(h.calls, fmt.Sprintf("%s %s %s/%s", verb, o.GetObjectKind().GroupVersionKind().Kind, o.GetNamespace(), o.GetName()))
+		call := fmt.Sprintf("%s %s %s/%s", verb, o.GetObjectKind().GroupVersionKind().Kind, o.GetNamespace(), o.GetName())
+		h.calls = append(h.calls, call)
+		if call == h.refuse {
+			return errors.New("refused")
+		}
+		return nil
 	}
 	return interceptor.NewClient(c, interceptor.Funcs{
 		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, o client.Object, opts ...client.GetOption) error {
 			o.SetNamespace(key.Namespace)
 			o.SetName(key.Name)
-			note("get", o)
+			if err := note("get", o); err != nil {
+				return err
+			}
 			return c.Get(ctx, key, o, opts...)
 		},
 		Create: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.CreateOption) error {
-			note("create", o)
+			if err := note("create", o); err != nil {
+				return err
+			}
 			return c.Create(ctx, o, opts...)
 		},
 		Update: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.UpdateOption) error {
-			note("update", o)
+			if err := note("update", o); err != nil {
+				return err
+			}
 			return c.Update(ctx, o, opts...)
 		},
 		Delete: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.DeleteOption) error {
-			note("delete", o)
+			if err := note("delete", o); err != nil {
+				return err
+			}
 			return c.Delete(ctx, o, opts...)
 		},
 	})
@@ -450,6 +465,20 @@ func (h *hub) notOurs(t *testing.T) {
 			h.must(h.admin.Update(t.Context(), &o))
 		}
 	}
+	// Nor one that loses it before the cache shows so.
+	stale, err := h.auditor.standing(t.Context(), h.auditor.targets[0])
+	h.must(err)
+	report := stale[client.ObjectKey{Namespace: "b", Name: Name}]
+	live, err := h.auditor.get(t.Context(), h.auditor.targets[0], client.ObjectKeyFromObject(report))
+	h.must(err)
+	live.SetLabels(nil)
+	h.must(h.admin.Update(t.Context(), live))
+	if err := h.auditor.remove(t.Context(), h.auditor.targets[0], report); err == nil || h.report(t, ReportKind, "b", Name) == nil {
+		t.Errorf("deleting a report as it was: %v, want it refused", err)
+	}
+	live.SetLabels(report.Labels)
+	h.must(h.admin.Update(t.Context(), live))
+
 	a = first()
 	a.Grants = slices.DeleteFunc(a.Grants, func(g Grant) bool { return g.Namespace == "b" })
 	if d := cmp.Diff([]string{"delete Report b/sallyport-guardrails"}, writes(h.pass(t, a))); d != "" {
@@ -494,6 +523,7 @@ func (h *hub) counts(t *testing.T) []string {
 // Results that move to another shard keep their timestamps.
 func (h *hub) divided(t *testing.T) {
 	h.restart(Config{Reports: true})
+	began := h.clock.Now()
 	grants := func(n int) Audit {
 		var a Audit
 		for i := range n {
@@ -510,7 +540,7 @@ func (h *hub) divided(t *testing.T) {
 				continue
 			}
 			for _, r := range read(&o).Results {
-				out[o.GetName()+" "+time.Unix(r.Timestamp.Seconds, 0).Sub(began(h)).String()]++
+				out[o.GetName()+" "+time.Unix(r.Timestamp.Seconds, 0).Sub(began).String()]++
 			}
 		}
 		return out
@@ -520,6 +550,13 @@ func (h *hub) divided(t *testing.T) {
 		t.Fatal(d)
 	}
 	h.clock.Step(time.Minute)
+	// As long as one half cannot be written, the whole is kept.
+	h.refuse = "create Report b/sallyport-guardrails-1"
+	h.pass(t, grants(301))
+	if kept := dates()["sallyport-guardrails 0s"]; kept != 300 || !strings.Contains(h.auditor.trouble, "refused") {
+		t.Errorf("got %v, trouble %q, want the whole kept", dates(), h.auditor.trouble)
+	}
+	h.refuse = ""
 	h.pass(t, grants(301))
 	divided := dates()
 	old, fresh := 0, 0
@@ -539,10 +576,6 @@ func (h *hub) divided(t *testing.T) {
 		t.Error(d)
 	}
 }
-
-// began is when h.divided wrote for the first time: three hours of steps before it,
-// less what it stepped itself.
-func began(*hub) time.Time { return t0.Add(2 * time.Hour) }
 
 // The whole of it, as a manager runs it.
 func (h *hub) started(t *testing.T) {

@@ -27,8 +27,11 @@ var twins = map[rune]rune{'<': '‹', '>': '›', '&': '＆', '"': '”', '\'': 
 // without anything that a terminal or a browser would act upon. Texts come from
 // policies and, through these, from whoever writes grants.
 func plain(s string, limit int) string {
-	s = sequences.ReplaceAllString(s, "")
+	if strings.IndexByte(s, '\x1b') >= 0 {
+		s = sequences.ReplaceAllString(s, "")
+	}
 	var b strings.Builder
+	b.Grow(min(len(s), limit+utf8.UTFMax))
 	space := false
 	for _, r := range s {
 		switch {
