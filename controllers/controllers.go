@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	fluxevents "github.com/fluxcd/pkg/runtime/events"
+	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -30,6 +32,9 @@ import (
 	"github.com/sallyport-dev/sallyport/controllers/direct"
 	"github.com/sallyport-dev/sallyport/controllers/grant"
 	guardrailstatus "github.com/sallyport-dev/sallyport/controllers/guardrail"
+	"github.com/sallyport-dev/sallyport/controllers/guardrailbundle"
+	"github.com/sallyport-dev/sallyport/internal/admission"
+	"github.com/sallyport-dev/sallyport/internal/audit"
 	"github.com/sallyport-dev/sallyport/internal/core/fleet"
 	"github.com/sallyport-dev/sallyport/internal/core/guardrail"
 	"github.com/sallyport-dev/sallyport/internal/distribute"
@@ -64,6 +69,14 @@ type Options struct {
 	Grace time.Duration
 	// RequireCeiling has namespaces without a ceiling grant nothing.
 	RequireCeiling bool
+	// WebhookAddr is where the admission webhook listens; "" or "0" for none.
+	WebhookAddr string
+	// WebhookCertDir has its tls.crt and tls.key; empty has them made.
+	WebhookCertDir string
+	// Reports and LegacyReports have policy reports written, of openreports.io and of
+	// wgpolicyk8s.io, at most once per ReportInterval; 10 s if that is zero.
+	Reports, LegacyReports bool
+	ReportInterval         time.Duration
 	// Git is the built-in sync; nil for none.
 	Git *source.Options
 
@@ -129,17 +142,31 @@ func setup(mgr ctrl.Manager, o Options) error {
 		return err
 	}
 	inventoryOptions := inventory.Options{Namespace: o.Namespace}
-	if err := kinds.Add(append(append(inventory.Kinds(inventoryOptions), grant.CarrierKinds()...), grant.SourceKinds()...)...); err != nil {
+	if err := kinds.Add(slices.Concat(inventory.Kinds(inventoryOptions), grant.CarrierKinds(), grant.SourceKinds(), audit.Kinds())...); err != nil {
 		return err
 	}
 	if err := mgr.Add(kinds); err != nil {
 		return err
+	}
+	// Several managers in one process would register the same metrics.
+	var registry prometheus.Registerer
+	if !o.Unnamed {
+		registry = metrics.Registry
 	}
 	recorder, err := fluxevents.NewRecorder(mgr, mgr.GetLogger(), o.EventsAddr, "sallyport")
 	if err != nil {
 		return err
 	}
 	fleetInventory := inventory.New(kinds, inventoryOptions)
+	auditor, err := audit.New(audit.Config{
+		Client: mgr.GetClient(), Kinds: kinds, Reports: o.Reports, Legacy: o.LegacyReports, Metrics: registry, Every: o.ReportInterval,
+	})
+	if err != nil {
+		return err
+	}
+	if err := mgr.Add(auditor); err != nil {
+		return err
+	}
 	policy := snapshot.New(mgr.GetClient(), mgr.GetAPIReader(), o.Namespace, guardrail.Options{RequireCeiling: o.RequireCeiling})
 	grants := &grant.Reconciler{
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Kinds: kinds, Inventory: fleetInventory, Policy: policy,
@@ -148,7 +175,7 @@ func setup(mgr ctrl.Manager, o Options) error {
 			fleet.KarmadaWork:  distribute.KarmadaWorks{},
 			fleet.Direct:       distribute.Direct{Namespace: o.Namespace},
 		},
-		Events: recorder, Now: time.Now, Writers: o.Writers, Grace: o.Grace,
+		Events: recorder, Now: time.Now, Writers: o.Writers, Grace: o.Grace, Audit: auditor.Publish,
 	}
 	if err := grants.SetupWithManager(mgr, kinds, inventoryOptions); err != nil {
 		return err
@@ -156,6 +183,20 @@ func setup(mgr ctrl.Manager, o Options) error {
 	guardrails := &guardrailstatus.Reconciler{Client: mgr.GetClient(), Policy: policy, Events: recorder, Now: time.Now}
 	if err := guardrails.SetupWithManager(mgr); err != nil {
 		return err
+	}
+	bundles := &guardrailbundle.Reconciler{
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Namespace: o.Namespace, Events: recorder, Now: time.Now, Metrics: registry,
+	}
+	if err := bundles.SetupWithManager(mgr); err != nil {
+		return err
+	}
+	if o.WebhookAddr != "" && o.WebhookAddr != "0" {
+		if err := admission.Setup(mgr, admission.Options{
+			Addr: o.WebhookAddr, CertDir: o.WebhookCertDir, Namespace: o.Namespace,
+			Policy: policy, Inventory: fleetInventory, Origin: grants.Origin, Metrics: registry,
+		}); err != nil {
+			return err
+		}
 	}
 	agent := &direct.Reconciler{
 		Client: mgr.GetClient(), Namespace: o.Namespace, Resync: o.Resync,

@@ -3,6 +3,7 @@ package grant
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/sallyport-dev/sallyport/api/v1alpha1"
+	"github.com/sallyport-dev/sallyport/internal/audit"
 	"github.com/sallyport-dev/sallyport/internal/core/compile"
 	"github.com/sallyport-dev/sallyport/internal/core/guardrail"
 )
@@ -112,6 +114,37 @@ func rolesOf(spec *v1alpha1.AccessGrantSpec, digests map[string]string) []v1alph
 	}
 	slices.SortFunc(out, func(a, b v1alpha1.AppliedRole) int { return strings.Compare(a.Name, b.Name) })
 	return slices.Compact(out)
+}
+
+// audit publishes what guardrails make of the grants.
+func (r *Reconciler) audit(ctx context.Context, seen *observation, p plan) {
+	if r.Audit == nil || seen.snapshot.Guardrails == nil {
+		return
+	}
+	a := audit.Audit{Grants: make([]audit.Grant, 0, len(p.output.Results)), Guardrails: seen.snapshot.Guardrails.Guardrails()}
+	for _, g := range seen.grants {
+		result, ok := p.output.Result(keyOf(g))
+		if !ok || result.Phase == compile.Expired {
+			continue
+		}
+		judged := audit.Grant{Namespace: g.Namespace, Name: g.Name, UID: g.UID, Judgement: result.Judgement}
+		if s := seen.sources[keyOf(g)]; s != nil {
+			judged.Revision = s.Revision
+		}
+		a.Grants = append(a.Grants, judged)
+	}
+	var bundles v1alpha1.GuardrailBundleList
+	if err := r.Client.List(ctx, &bundles, client.UnsafeDisableDeepCopy); err != nil {
+		ctrl.LoggerFrom(ctx).Error(err, "Cannot list bundles for the audit")
+	}
+	for i := range bundles.Items {
+		b := audit.Bundle{Name: bundles.Items[i].Name}
+		if c := conditions.Get(&bundles.Items[i], v1alpha1.ConditionReady); c != nil && c.Status == metav1.ConditionFalse {
+			b.Err = errors.New(c.Message)
+		}
+		a.Bundles = append(a.Bundles, b)
+	}
+	r.Audit(a)
 }
 
 // maxViolations in a status.

@@ -115,6 +115,15 @@ func (r *Reconciler) revisionOf(ctx context.Context, s *v1alpha1.GrantSource) st
 	return ""
 }
 
+// Origin of a grant that somebody is about to apply, as the compiler will be told it.
+func (r *Reconciler) Origin(ctx context.Context, g *v1alpha1.AccessGrant) *guardrail.Source {
+	s := appliedBy(g)
+	if s != nil && s.Kind != gitSyncKind {
+		s.Revision = r.revisionOf(ctx, s)
+	}
+	return originOf(s)
+}
+
 // originOf is the source as guardrails read it.
 func originOf(s *v1alpha1.GrantSource) *guardrail.Source {
 	if s == nil {

@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
+	"github.com/sallyport-dev/sallyport/internal/audit"
 	"github.com/sallyport-dev/sallyport/internal/core/compile"
 	"github.com/sallyport-dev/sallyport/internal/core/fleet"
 	"github.com/sallyport-dev/sallyport/internal/distribute"
@@ -44,6 +45,9 @@ type Reconciler struct {
 	Kinds     Kinds
 	Inventory Inventory
 	Policy    Policy
+	// Audit takes what guardrails make of everything that stands, once a pass. It
+	// does not wait. Nil for nobody.
+	Audit func(audit.Audit)
 	// Carriers by way of delivery.
 	Carriers map[fleet.Delivery]distribute.Carrier
 	Events   record.EventRecorder
@@ -94,6 +98,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result
 		return ctrl.Result{}, err
 	}
 	plan := r.decide(seen)
+	r.audit(ctx, seen, plan)
 	done := r.commit(ctx, seen, plan)
 	return r.report(ctx, seen, plan, done)
 }
