@@ -19,6 +19,8 @@ import (
 	"github.com/sallyport-dev/sallyport/internal/core/fleet"
 	"github.com/sallyport-dev/sallyport/internal/core/guardrail"
 	"github.com/sallyport-dev/sallyport/internal/core/subject"
+	"github.com/sallyport-dev/sallyport/internal/policy"
+	"github.com/sallyport-dev/sallyport/internal/snapshot"
 )
 
 // desired compiles what the grants on the hub say now, as the controller should.
@@ -30,7 +32,7 @@ func (w *world) desired() compile.Output {
 	w.must(w.hub.List(w.ctx, &grants))
 	w.must(w.hub.List(w.ctx, &roles))
 	w.must(w.hub.List(w.ctx, &clusters))
-	s := compile.Snapshot{Guardrails: guardrail.NewSet(nil, nil, guardrail.Options{}), Roles: map[string]*v1alpha1.AccessRoleSpec{}, Now: w.now()}
+	s := compile.Snapshot{Guardrails: w.policy(), Point: guardrail.Compile, Roles: map[string]*v1alpha1.AccessRoleSpec{}, Now: w.now()}
 	for i := range roles.Items {
 		s.Roles[roles.Items[i].Name] = &roles.Items[i].Spec
 	}
@@ -49,6 +51,26 @@ func (w *world) desired() compile.Output {
 		}
 	}
 	return compile.Grants(s)
+}
+
+// policy is what the guardrails and exceptions on the hub make together.
+func (w *world) policy() *guardrail.Set {
+	w.Helper()
+	var rails v1alpha1.GuardrailList
+	var exceptions v1alpha1.GuardrailExceptionList
+	w.must(w.hub.List(w.ctx, &rails))
+	w.must(w.hub.List(w.ctx, &exceptions))
+	var asked []*guardrail.Guardrail
+	for i := range rails.Items {
+		g, errs := policy.Compile(rails.Items[i].Name, &rails.Items[i].Spec, policy.Options{})
+		w.must(errs.ToAggregate())
+		asked = append(asked, g)
+	}
+	var excused []guardrail.Exception
+	for i := range exceptions.Items {
+		excused = append(excused, snapshot.ExceptionOf(&exceptions.Items[i]))
+	}
+	return guardrail.NewSet(asked, excused, guardrail.Options{})
 }
 
 // inexact says how hub, works and members differ from exactly what the surviving

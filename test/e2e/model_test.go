@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"strconv"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -18,8 +19,8 @@ import (
 	"github.com/sallyport-dev/sallyport/controllers"
 )
 
-// TestModel (S12) does a thousand random things to grants, roles and the fleet,
-// with drift on hub and member and a controller that is killed now and then, and
+// TestModel (S12) does a thousand random things to grants, roles, guardrails and the
+// fleet, with drift on hub and member and a controller that is killed now and then, and
 // looks every so often whether hub, works and members are exactly what the
 // surviving grants say; in the end nothing is left.
 //
@@ -92,7 +93,9 @@ func (m *model) step() {
 	case n < 88:
 		what = "role"
 		m.editRole()
-	case n < 93:
+	case n < 91:
+		what = m.guard()
+	case n < 94:
 		what = "relabel"
 		m.relabel(pick(m, "m1", "m2"), "env", pick(m, "prod", "dev", "test"))
 	case n < 97:
@@ -179,6 +182,60 @@ func (m *model) editRole() {
 	}
 }
 
+// guard makes, changes or deletes a guardrail, which may be broken, or an exception.
+func (m *model) guard() string {
+	toggle := func(o client.Object) {
+		switch err := m.hub.Delete(m.ctx, o); {
+		case apierrors.IsNotFound(err):
+			m.create(o)
+		default:
+			m.must(err)
+		}
+	}
+	rail := func(name, expression string) *v1alpha1.Guardrail {
+		return &v1alpha1.Guardrail{
+			ObjectMeta: metav1.ObjectMeta{Name: name},
+			Spec: v1alpha1.GuardrailSpec{
+				Exceptions: &v1alpha1.ExceptionTerms{MaxDuration: metav1.Duration{Duration: 24 * time.Hour}},
+				CEL:        &v1alpha1.CELPolicy{Validations: []v1alpha1.CELValidation{{Expression: expression}}},
+			},
+		}
+	}
+	switch m.rnd.IntN(5) {
+	case 0:
+		toggle(rail("not-bob", `input.grant.spec.subjects.all(s, s.name != 'bob')`))
+		return "guardrail"
+	case 1:
+		toggle(rail("no-create-in-prod", `!input.clusters.exists(c, c.labels['env'] == 'prod') || input.access.all(a, a.rules.all(r, !('create' in r.verbs)))`))
+		return "guardrail"
+	case 2:
+		toggle(&v1alpha1.Guardrail{
+			ObjectMeta: metav1.ObjectMeta{Name: "ceiling"},
+			Spec: v1alpha1.GuardrailSpec{
+				Match:   &v1alpha1.GuardrailMatch{Namespaces: &v1alpha1.NamespaceMatch{Names: []v1alpha1.Pattern{"team-b"}}},
+				Ceiling: &v1alpha1.Ceiling{Namespaces: []v1alpha1.Pattern{"orders"}, Rules: podReader().Spec.Rules},
+			},
+		})
+		return "ceiling"
+	case 3:
+		toggle(rail(broken, "input.gramt"))
+		return "broken guardrail"
+	default:
+		toggle(&v1alpha1.GuardrailException{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "team-a", Name: "e"},
+			Spec: v1alpha1.GuardrailExceptionSpec{
+				Guardrail: "not-bob", Grant: "g1", Reason: "model", Ticket: "M-1",
+				NotBefore: metav1.NewTime(m.now().Add(-time.Hour)), NotAfter: metav1.NewTime(m.now().Add(20 * time.Hour)),
+			},
+		})
+		return "exception"
+	}
+}
+
+// broken is the guardrail that cannot be evaluated. What stands while it is there
+// depends on what stood before, so that it is gone when exactness is looked at.
+const broken = "broken"
+
 // drift changes or deletes, by hand, something that Sallyport made.
 func (m *model) drift(c client.Client) {
 	var list rbacv1.ClusterRoleList
@@ -202,6 +259,7 @@ func (m *model) drift(c client.Client) {
 // check runs a controller that is not killed until everything is exact.
 func (m *model) check(when string) {
 	m.Helper()
+	m.must(client.IgnoreNotFound(m.hub.Delete(m.ctx, &v1alpha1.Guardrail{ObjectMeta: metav1.ObjectMeta{Name: broken}})))
 	m.stop()
 	stop := m.controller()
 	m.eventually(when+", hub, works and members are exactly what the grants say", func() string { return m.inexact("m1", "m2") })
