@@ -14,7 +14,6 @@ import (
 	"io"
 	"slices"
 
-	metavalidation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/sallyport-dev/sallyport/api/v1alpha1"
@@ -77,8 +76,8 @@ func frame(name string, spec *v1alpha1.GuardrailSpec) (*guardrail.Guardrail, fie
 	var err error
 	g.Match, err = guardrail.NewMatch(spec.Match)
 	errs := problems(spec)
-	if err != nil && len(errs) == 0 {
-		errs = field.ErrorList{field.Invalid(field.NewPath("spec", "match"), field.OmitValueType{}, err.Error())}
+	if err != nil {
+		errs = append(errs, field.Invalid(field.NewPath("spec", "match"), field.OmitValueType{}, err.Error()))
 	}
 	if len(errs) > 0 {
 		return stalled(g, errs)
@@ -109,15 +108,6 @@ func problems(spec *v1alpha1.GuardrailSpec) (errs field.ErrorList) {
 	for i, p := range spec.Points {
 		if !slices.Contains(points, p) {
 			errs = append(errs, field.NotSupported(path.Child("points").Index(i), p, points))
-		}
-	}
-	if m := spec.Match; m != nil {
-		at, o := path.Child("match"), metavalidation.LabelSelectorValidationOptions{}
-		if m.Namespaces != nil {
-			errs = append(errs, metavalidation.ValidateLabelSelector(m.Namespaces.Selector, o, at.Child("namespaces", "selector"))...)
-		}
-		if m.Clusters != nil {
-			errs = append(errs, metavalidation.ValidateLabelSelector(m.Clusters.Selector, o, at.Child("clusters", "selector"))...)
 		}
 	}
 	if spec.Ceiling != nil {

@@ -68,9 +68,8 @@ func TestStalled(t *testing.T) {
 		"TwoEngines":  {"And one.", v1alpha1.GuardrailSpec{Ceiling: readPods(), Rego: &v1alpha1.RegoPolicy{Module: "package a"}}, []string{"spec: Invalid value: must have exactly one of"}},
 		"Enforcement": {"An enforcement is one of three.", v1alpha1.GuardrailSpec{Ceiling: readPods(), Enforcement: "Maybe"}, []string{`spec.enforcement: Unsupported value: "Maybe"`}},
 		"Points":      {"A point is one of four.", v1alpha1.GuardrailSpec{Ceiling: readPods(), Points: []v1alpha1.GuardrailPoint{"Plan", "Later"}}, []string{`spec.points[1]: Unsupported value: "Later"`}},
-		"Selectors": {"Every selector is read.", v1alpha1.GuardrailSpec{CEL: &v1alpha1.CELPolicy{}, Match: &v1alpha1.GuardrailMatch{
-			Namespaces: &v1alpha1.NamespaceMatch{Selector: near}, Clusters: &v1alpha1.ClusterMatch{Selector: near},
-		}}, []string{"spec.match.namespaces.selector.matchExpressions[0].operator: Invalid", "spec.match.clusters.selector.matchExpressions[0].operator: Invalid"}},
+		"Selector": {"A selector is read.", v1alpha1.GuardrailSpec{Ceiling: readPods(), Match: &v1alpha1.GuardrailMatch{Namespaces: &v1alpha1.NamespaceMatch{Selector: near}}},
+			[]string{`spec.match: Invalid value: match.namespaces.selector: "Near" is not a valid label selector operator`}},
 		"CeilingAtRequest":     {"A ceiling is not for requests.", v1alpha1.GuardrailSpec{Ceiling: readPods(), Points: []v1alpha1.GuardrailPoint{"Request"}}, []string{"spec.points: Forbidden: a ceiling"}},
 		"CeilingMatch":         {"A ceiling is for namespaces.", v1alpha1.GuardrailSpec{Ceiling: readPods(), Match: &v1alpha1.GuardrailMatch{Verbs: []string{"get"}}}, []string{"spec.match: Forbidden: a ceiling"}},
 		"CeilingParameters":    {"A ceiling has no parameters.", v1alpha1.GuardrailSpec{Ceiling: readPods(), Parameters: object("{}")}, []string{"spec.parameters: Forbidden: a ceiling"}},
