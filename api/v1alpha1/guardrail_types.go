@@ -187,6 +187,8 @@ type ExceptionTerms struct {
 	// +required
 	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:Format=duration
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:Pattern=`^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$`
 	// +kubebuilder:validation:XValidation:rule="duration(self) > duration('0s')",message="must be positive"
 	MaxDuration metav1.Duration `json:"maxDuration"`
 }
@@ -195,8 +197,11 @@ type ExceptionTerms struct {
 // covered by it, as Kubernetes decides when it keeps people from granting what
 // they do not have.
 type Ceiling struct {
-	// Rules that may be granted. The verbs escalate, bind and impersonate are
-	// covered by a rule that spells them out, and not by *.
+	// Rules that may be granted. The verbs escalate, bind and impersonate, with its
+	// constrained forms, are covered by a rule that spells them out, and not by *.
+	// The verb * of a grant is covered by a rule with *; on roles, clusterroles,
+	// users, groups, service accounts and other identities the ceiling has to spell
+	// out these verbs too.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=256
@@ -233,6 +238,8 @@ type Ceiling struct {
 	// +optional
 	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:Format=duration
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:Pattern=`^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$`
 	// +kubebuilder:validation:XValidation:rule="duration(self) > duration('0s')",message="must be positive"
 	MaxDuration *metav1.Duration `json:"maxDuration,omitempty"`
 }
@@ -242,10 +249,11 @@ type Ceiling struct {
 type RolePattern struct {
 	// Kind of the role: ClusterRole or Role.
 	// +required
-	// +kubebuilder:validation:Enum=ClusterRole;Role
+	// +kubebuilder:validation:XValidation:rule="self != 'AccessRole'",message="must be ClusterRole or Role: an AccessRole is covered by rules"
 	Kind RoleKind `json:"kind"`
 
-	// Name, in which * stands for any characters.
+	// Name, in which * stands for any characters. cluster-admin is matched by its
+	// name in full only, and a name that begins with system: by one that begins so.
 	// +required
 	Name Pattern `json:"name"`
 }

@@ -79,6 +79,7 @@ func TestCRDs(t *testing.T) {
 	t.Run("ServerSideApply", func(t *testing.T) { testServerSideApply(t, client) })
 	t.Run("Status", func(t *testing.T) { testStatus(t, client) })
 	t.Run("PrinterColumns", func(t *testing.T) { testPrinterColumns(t, client, kubernetes.NewForConfigOrDie(hub.AdminConfig())) })
+	t.Run("Guardrails", func(t *testing.T) { testGuardrails(t, client, kubernetes.NewForConfigOrDie(hub.AdminConfig())) })
 	t.Run("Names", func(t *testing.T) { testNames(t, discovery.NewDiscoveryClientForConfigOrDie(hub.AdminConfig())) })
 }
 
@@ -396,6 +397,7 @@ func testPrinterColumns(t *testing.T, client dynamic.Interface, kube *kubernetes
 	status := fmt.Sprintf(`{"status":{
 		"conditions":[
 			{"type":"Ready","status":"True","reason":"Applied","message":"2 of 2 clusters","lastTransitionTime":%[1]q},
+			{"type":"Compliant","status":"True","reason":"Compliant","message":"no guardrail objects","lastTransitionTime":%[1]q},
 			{"type":"Active","status":"True","reason":"Active","message":"until 2026-02-01","lastTransitionTime":%[1]q}],
 		"clusters":{"matched":2,"applied":2,"failed":0,"revoking":0},
 		"source":{"kind":"GitSync","name":"access","revision":"main@sha1:4f2c"}}}`, now)
@@ -408,30 +410,37 @@ func testPrinterColumns(t *testing.T, client dynamic.Interface, kube *kubernetes
 
 	for path, want := range map[string]map[string]any{
 		"namespaces/default/accessgrants/columns": {
-			"Name": "columns", "Ready": "True", "Active": "Active", "Clusters": int64(2), "Applied": int64(2), "Until": "2026-02-01T00:00:00Z",
+			"Name": "columns", "Ready": "True", "Compliant": "Compliant", "Active": "Active", "Clusters": int64(2), "Applied": int64(2), "Until": "2026-02-01T00:00:00Z",
 			"Status": "2 of 2 clusters", "Revision": "main@sha1:4f2c", "Reason": "Payments on-call, PAY-1234",
 		},
 		"accessroles/pod-operator": {"Name": "pod-operator", "Description": "Look after pods."},
 	} {
-		var table metav1.Table
-		err := kube.RESTClient().Get().AbsPath("/apis/access.sallyport.dev/v1alpha1/"+path).
-			SetHeader("Accept", "application/json;as=Table;v=v1;g=meta.k8s.io").Do(t.Context()).Into(&table)
-		if err != nil {
-			t.Fatal(err)
-		}
-		got := map[string]any{}
-		for i, column := range table.ColumnDefinitions {
-			if column.Name != "Age" {
-				got[column.Name] = table.Rows[0].Cells[i]
-			}
-		}
+		got := columns(t, kube, "/apis/access.sallyport.dev/v1alpha1/"+path)
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", path, diff)
 		}
 	}
 }
 
-// testNames: kubectl get ag, ar and sallyport.
+// columns are what kubectl get -o wide shows of an object, but for its age.
+func columns(t *testing.T, kube *kubernetes.Clientset, path string) map[string]any {
+	t.Helper()
+	var table metav1.Table
+	err := kube.RESTClient().Get().AbsPath(path).
+		SetHeader("Accept", "application/json;as=Table;v=v1;g=meta.k8s.io").Do(t.Context()).Into(&table)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]any{}
+	for i, column := range table.ColumnDefinitions {
+		if column.Name != "Age" {
+			got[column.Name] = table.Rows[0].Cells[i]
+		}
+	}
+	return got
+}
+
+// testNames: kubectl get ag, ar, gr, gre, grb and sallyport.
 func testNames(t *testing.T, client *discovery.DiscoveryClient) {
 	served, err := client.ServerResourcesForGroupVersion(v1alpha1.GroupVersion.String())
 	if err != nil {
@@ -444,6 +453,9 @@ func testNames(t *testing.T, client *discovery.DiscoveryClient) {
 	want := map[string][]string{
 		"accessgrants": {"ag", "grant", "sallyport"}, "accessgrants/status": nil,
 		"accessroles": {"ar", "sallyport"},
+		"guardrails":  {"gr", "sallyport"}, "guardrails/status": nil,
+		"guardrailbundles": {"grb", "sallyport"}, "guardrailbundles/status": nil,
+		"guardrailexceptions": {"gre", "sallyport"}, "guardrailexceptions/status": nil,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("served resources with short names and categories (-want +got):\n%s", diff)
