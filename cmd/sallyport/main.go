@@ -12,6 +12,10 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/sallyport-dev/sallyport/internal/cli/bundle"
+	"github.com/sallyport-dev/sallyport/internal/cli/guardrail"
+	"github.com/sallyport-dev/sallyport/internal/cli/lint"
 )
 
 // version is set by the linker.
@@ -39,7 +43,7 @@ func command(program string) *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(controllerCommand(), versionCommand())
+	root.AddCommand(lint.Command(), guardrail.Command(), bundle.Command(), controllerCommand(), versionCommand())
 	return root
 }
 
