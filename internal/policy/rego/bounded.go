@@ -2,6 +2,7 @@ package rego
 
 import (
 	"fmt"
+	"maps"
 	"regexp/syntax"
 	"strings"
 
@@ -38,6 +39,9 @@ var bounds = map[string]bound{
 	"bits.xor": numbers, "format_int": numbers, "sum": numbers, "product": product, "bits.lsh": shift, "numbers.range": span,
 	"to_number": numerals, "units.parse": numerals, "units.parse_bytes": numerals,
 
+	"equal": either, "neq": either, "gt": either, "gte": either, "lt": either, "lte": either,
+	"internal.member_2": either, "internal.member_3": member3,
+
 	"array.concat": small, "array.flatten": small, "object.union": small, "object.union_n": small, "object.subset": small,
 	"json.filter": small, "json.remove": small, "walk": small, "graph.reachable": small, "sort": small, "max": small, "min": small,
 	"union": small, "intersection": small, "json.marshal": small, "json.unmarshal": small, "json.is_valid": small,
@@ -56,30 +60,36 @@ var bounds = map[string]bound{
 
 // bounded are the functions under bounds, by a name that no policy can spell.
 var bounded = func() map[string]*topdown.Builtin {
-	out := map[string]*topdown.Builtin{}
+	out := maps.Clone(guards)
 	for name, check := range bounds {
 		decl := *ast.BuiltinMap[name]
 		decl.Name = boundedName(name)
-		call := topdown.GetBuiltin(name)
-		out[decl.Name] = &topdown.Builtin{Decl: &decl, Func: func(ctx topdown.BuiltinContext, operands []*ast.Term, iter func(*ast.Term) error) error {
-			if err := check(operands); err != nil {
-				// Halt, since any other error leaves the expression undefined, and the
-				// policy may say something for the lack of it.
-				return topdown.Halt{Err: &topdown.Error{
-					Code: topdown.BuiltinErr, Message: fmt.Sprintf("%s: %v", name, err), Location: ctx.Location,
-				}}
-			}
-			return call(ctx, operands, iter)
-		}}
+		out[decl.Name] = &topdown.Builtin{Decl: &decl, Func: under(name, check, topdown.GetBuiltin(name))}
 	}
 	return out
 }()
+
+// under a bound, a function. What is refused halts the evaluation, since any other
+// error leaves the expression undefined, and the rest of the policy goes on.
+func under(name string, check bound, call topdown.BuiltinFunc) topdown.BuiltinFunc {
+	return func(ctx topdown.BuiltinContext, operands []*ast.Term, iter func(*ast.Term) error) error {
+		if err := check(operands); err != nil {
+			return topdown.Halt{Err: &topdown.Error{
+				Code: topdown.BuiltinErr, Message: fmt.Sprintf("%s: %v", name, err), Location: ctx.Location,
+			}}
+		}
+		return call(ctx, operands, iter)
+	}
+}
 
 func boundedName(name string) string { return name + "!" }
 
 // bind has the calls of compiled modules go to the functions under bounds. It
 // is done last, when no check of the compiler is left that knows functions by name.
 func bind(c *ast.Compiler) *ast.Error {
+	if err := guard(c); err != nil {
+		return err
+	}
 	for _, m := range c.Modules {
 		ast.WalkExprs(m, func(e *ast.Expr) bool {
 			if !e.IsCall() {
@@ -95,11 +105,11 @@ func bind(c *ast.Compiler) *ast.Error {
 	return nil
 }
 
-type weight struct{ nodes, text int }
+type weight struct{ nodes, text, most int }
 
 // weigh values as far as the bounds.
 func weigh(operands ...*ast.Term) (weight, error) {
-	var w weight
+	w := weight{most: maxNodes}
 	for _, t := range operands {
 		if !w.add(t.Value) {
 			return w, fmt.Errorf("refused: more than %d values or %d bytes of text", maxNodes, maxText)
@@ -129,12 +139,20 @@ func (w *weight) add(v ast.Value) bool {
 			return false
 		}
 	}
-	return w.nodes <= maxNodes && w.text <= maxText
+	return w.nodes <= w.most && (w.text <= maxText || w.most > maxNodes)
 }
 
 func small(operands []*ast.Term) error {
 	_, err := weigh(operands...)
 	return err
+}
+
+// member3 compares a key and an element with those of a collection.
+func member3(operands []*ast.Term) error {
+	if weighed(operands[:1]) == nil && weighed(operands[1:2]) == nil {
+		return nil
+	}
+	return weighed(operands[2:3])
 }
 
 func text(t *ast.Term) string {

@@ -55,6 +55,10 @@ func parseModule(file, source string) (*ast.Module, ast.Errors) {
 		if errors.As(err, &errs) {
 			return nil, errs
 		}
+		var one *ast.Error
+		if errors.As(err, &one) {
+			return nil, wrong(start, "%s", one.Message)
+		}
 		return nil, wrong(start, "%v", err)
 	}
 	if m == nil {
