@@ -165,28 +165,38 @@ func (p *Policy) checkModule(files fs.FS, folder string) error {
 // position is how the engines say where in a text something is wrong.
 var position = regexp.MustCompile(`^(?:\S+\.rego:)?(\d+):(\d+): `)
 
-// Problems places what keeps a guardrail from compiling in its file: at line and
+// problems places what keeps the guardrail from compiling in its file: at line and
 // column of the text of the policy where the engine tells them.
-func (g *Guardrail) Problems(errs field.ErrorList) []error {
-	return Problems(g.doc, errs)
-}
-
-// Problems places what keeps a guardrail from compiling in its document.
-func Problems(doc *manifest.Document, errs field.ErrorList) []error {
-	placed := make([]*manifest.Error, 0, len(errs))
-	for _, e := range errs {
-		p, text := doc.Place(e.Field), e.Detail
-		if at := position.FindStringSubmatch(text); at != nil {
-			line, _ := strconv.Atoi(at[1])
-			column, _ := strconv.Atoi(at[2])
-			p, text = doc.Within(e.Field, line, column), strings.TrimPrefix(text, at[0])
-		}
-		placed = append(placed, &manifest.Error{Place: p, Field: e.Field, Err: errors.New(cmp.Or(text, e.ErrorBody()))})
-	}
-	slices.SortStableFunc(placed, func(a, b *manifest.Error) int { return a.Place.Compare(b.Place) })
+func (g *Guardrail) problems(errs field.ErrorList) []error {
+	placed := Problems(g.doc, "", errs)
 	out := make([]error, 0, len(placed))
 	for _, e := range placed {
 		out = append(out, e)
 	}
 	return out
+}
+
+// Problems places what keeps a guardrail from compiling in its document, which may
+// be nil; within is where in the document the guardrail is, "" for all of it.
+func Problems(doc *manifest.Document, within string, errs field.ErrorList) []*manifest.Error {
+	placed := make([]*manifest.Error, 0, len(errs))
+	for _, e := range errs {
+		line, column, text := 0, 0, e.Detail
+		if at := position.FindStringSubmatch(text); at != nil {
+			line, _ = strconv.Atoi(at[1])
+			column, _ = strconv.Atoi(at[2])
+		}
+		at := strings.Join(nonEmpty(within, e.Field), ".")
+		var p manifest.Place
+		switch {
+		case doc == nil:
+		case line == 0:
+			p = doc.Place(at)
+		default:
+			p, text = doc.Within(at, line, column), position.ReplaceAllString(text, "")
+		}
+		placed = append(placed, &manifest.Error{Place: p, Field: e.Field, Err: errors.New(cmp.Or(text, e.ErrorBody()))})
+	}
+	slices.SortStableFunc(placed, func(a, b *manifest.Error) int { return a.Place.Compare(b.Place) })
+	return placed
 }

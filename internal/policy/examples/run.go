@@ -97,7 +97,7 @@ func (f *File) test(g *Guardrail, o Options) Report {
 		}
 		rail, errs := policy.Compile(g.Name, spec, options)
 		if len(errs) > 0 {
-			return nil, errors.Join(g.Problems(errs)...)
+			return nil, errors.Join(g.problems(errs)...)
 		}
 		rec := &recorder{rail: rail, check: rail.Check}
 		rail.Check = rec

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	kyaml "sigs.k8s.io/kustomize/kyaml/yaml"
 
@@ -130,14 +131,8 @@ func (d *Document) Decode(into any) error {
 // DecodeJSON decodes the field of the document, or for "" the document, from the
 // JSON that it was turned into.
 func (d *Document) DecodeJSON(field string, raw []byte, into any) error {
-	strict, err := kjson.UnmarshalStrict(raw, into)
-	if err != nil {
-		strict = []error{err}
-	}
-	errs := make([]*Error, 0, len(strict))
-	for _, err := range strict {
-		errs = append(errs, d.explain(field, err))
-	}
+	errs := Strict(raw, into)
+	d.Explain(field, errs)
 	slices.SortStableFunc(errs, func(a, b *Error) int { return a.Place.Compare(b.Place) })
 	out := make([]error, 0, len(errs))
 	for _, e := range errs {
@@ -146,20 +141,31 @@ func (d *Document) DecodeJSON(field string, raw []byte, into any) error {
 	return errors.Join(out...)
 }
 
-func (d *Document) explain(at string, err error) *Error {
+// Strict decodes JSON, and says what is wrong with which field. The errors have no
+// place.
+func Strict(raw []byte, into any) []*Error {
+	strict, err := kjson.UnmarshalStrict(raw, into)
+	if err != nil {
+		strict = []error{err}
+	}
+	errs := make([]*Error, 0, len(strict))
+	for _, err := range strict {
+		errs = append(errs, explain(err))
+	}
+	return errs
+}
+
+func explain(err error) *Error {
 	var strict kjson.FieldError
 	if errors.As(err, &strict) {
-		path := strict.FieldPath()
-		what := strings.TrimSpace(strings.TrimSuffix(err.Error(), strconv.Quote(path)))
-		field := join(at, path)
-		return &Error{Place: d.Place(field), Field: field, Err: errors.New(what)}
+		field := strict.FieldPath()
+		return &Error{Field: field, Err: errors.New(strings.TrimSpace(strings.TrimSuffix(err.Error(), strconv.Quote(field))))}
 	}
 	var typed *json.UnmarshalTypeError
 	if errors.As(err, &typed) {
-		field := join(at, typed.Field)
-		return &Error{Place: d.Place(field), Field: field, Err: fmt.Errorf("cannot be of type %s", typed.Value)}
+		return &Error{Field: typed.Field, Err: fmt.Errorf("cannot be of type %s", typed.Value)}
 	}
-	return &Error{Place: d.Place(at), Field: at, Err: err}
+	return &Error{Err: err}
 }
 
 func join(a, b string) string {
@@ -222,6 +228,9 @@ func (d *Document) find(field string) (value, at *kyaml.Node) {
 	return value, at
 }
 
+// maxDepth of fields that are looked through.
+const maxDepth = 32
+
 // child of a node by key or index, and the node to point at. The depth bounds
 // merge keys, which may be circular.
 func child(of *kyaml.Node, step string, depth int) (value, at *kyaml.Node) {
@@ -275,4 +284,62 @@ func steps(field string) []string {
 		out, field = append(out, field[:end]), strings.TrimPrefix(field[end:], ".")
 	}
 	return out
+}
+
+// explain an error that names no field within the given one by the value that it
+// quotes, if it does.
+func (d *Document) explain(within string, e *Error) {
+	var quoted *time.ParseError
+	if e.Field != within || !errors.As(e.Err, &quoted) {
+		return
+	}
+	if field, found := d.holding(within, quoted.Value, 0); found {
+		e.Field, e.Err = field, fmt.Errorf("%q is no instant such as 2026-01-05T10:00:00Z", quoted.Value)
+	}
+}
+
+// Explain errors of Strict, which name fields within the given one: where they are.
+func (d *Document) Explain(within string, errs []*Error) {
+	for _, e := range errs {
+		e.Field = join(within, e.Field)
+		d.explain(within, e)
+		e.Place = d.Place(e.Field)
+	}
+}
+
+// holding is the first field within another that holds the value.
+func (d *Document) holding(field, value string, depth int) (string, bool) {
+	n, _ := d.find(field)
+	if n == nil || depth > maxDepth {
+		return "", false
+	}
+	switch n.Kind {
+	case kyaml.ScalarNode:
+		return field, n.Value == value
+	case kyaml.SequenceNode:
+		for i := range n.Content {
+			if at, found := d.holding(fmt.Sprintf("%s[%d]", field, i), value, depth+1); found {
+				return at, true
+			}
+		}
+	case kyaml.MappingNode:
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			key := n.Content[i].Value
+			if strings.ContainsAny(key, ".[") {
+				key = "[" + key + "]"
+			}
+			if at, found := d.holding(join(field, key), value, depth+1); found {
+				return at, true
+			}
+		}
+	}
+	return "", false
+}
+
+// Value of a field that is a scalar; "" if it is none or not there.
+func (d *Document) Value(field string) string {
+	if n, _ := d.find(field); n != nil && n.Kind == kyaml.ScalarNode {
+		return n.Value
+	}
+	return ""
 }
