@@ -298,9 +298,9 @@ func testUnknownFields(t *testing.T, client dynamic.Interface) {
 // within the API server's budget.
 func testLargestGuardrail(t *testing.T, client dynamic.Interface) {
 	t.Parallel()
-	many := func(n int, make func(i int) any) (out []any) {
+	many := func(n int, item func(i int) any) (out []any) {
 		for i := range n {
-			out = append(out, make(i))
+			out = append(out, item(i))
 		}
 		return out
 	}
