@@ -285,11 +285,7 @@ func (a *Auditor) write(ctx context.Context, t *target, r *Report, unwanted map[
 	}
 	to := live
 	if live == nil {
-		to = &unstructured.Unstructured{}
-		to.SetGroupVersionKind(t.kind)
-		to.SetNamespace(k.Namespace)
-		to.SetName(k.Name)
-		to.SetLabels(map[string]string{v1alpha1.ManagedByLabel: v1alpha1.ManagedByValue})
+		to = newObject(t.kind, r)
 	}
 	if err := write(want, to); err != nil {
 		return err

@@ -315,8 +315,8 @@ func (h *hub) later(t *testing.T) {
 	stamp := metav1.Timestamp{Seconds: t0.Unix()}
 	result := func(grant string, edit func(*orv1.ReportResult)) orv1.ReportResult {
 		r := orv1.ReportResult{
-			Policy: "ceiling", Category: "Access", Result: "fail", Severity: "high", Scored: true, Timestamp: stamp, Subjects: grantRef("a", grant),
-			Properties: map[string]string{"enforcement": "Deny", "field": "spec.access[0]", "revision": "main@sha1:abc"},
+			Policy: "ceiling", Rule: "spec.access[0]", Category: "Access", Source: "sallyport", Result: "fail", Severity: "high", Scored: true, Timestamp: stamp, Subjects: grantRef("a", grant),
+			Properties: map[string]string{"enforcement": "Deny", "revision": "main@sha1:abc"},
 		}
 		edit(&r)
 		return r
@@ -328,7 +328,7 @@ func (h *hub) later(t *testing.T) {
 			result("one", func(r *orv1.ReportResult) { r.Description = "too much" }),
 			result("one", func(r *orv1.ReportResult) { r.Description = "too wide" }),
 			result("two", func(r *orv1.ReportResult) {
-				r.Policy, r.Result, r.Severity, r.Scored, r.Description = "tickets", "warn", "medium", false, "‹b›no ticket‹/b›"
+				r.Policy, r.Rule, r.Result, r.Severity, r.Scored, r.Description = "tickets", "", "warn", "medium", false, "‹b›no ticket‹/b›"
 				r.Properties = map[string]string{"enforcement": "Warn", "revision": "main@sha1:abc"}
 			}),
 			result("two", func(r *orv1.ReportResult) {
@@ -346,9 +346,6 @@ func (h *hub) later(t *testing.T) {
 		t.Errorf("Report: %s", d)
 	}
 	content.Source, content.Configuration = "", nil
-	for i := range content.Results {
-		content.Results[i].Source = "sallyport"
-	}
 	if d := cmp.Diff(content, onlyContent(h.report(t, PolicyReportKind, "a", Name))); d != "" {
 		t.Errorf("PolicyReport: %s", d)
 	}

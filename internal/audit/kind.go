@@ -46,13 +46,20 @@ func Kinds() []served.Kind {
 // openreports.io's Report has besides metadata.
 type content = orv1.Report
 
+// newObject for a report, with nothing in it.
+func newObject(kind schema.GroupVersionKind, r *Report) *unstructured.Unstructured {
+	u := &unstructured.Unstructured{}
+	u.SetGroupVersionKind(kind)
+	u.SetNamespace(r.Namespace)
+	u.SetName(r.Name)
+	u.SetLabels(map[string]string{v1alpha1.ManagedByLabel: v1alpha1.ManagedByValue})
+	return u
+}
+
 // contentOf a report as the kind spells it.
 func contentOf(kind schema.GroupVersionKind, r *Report, results []orv1.ReportResult) *content {
 	c := &content{Summary: r.Summary, Results: results}
 	if kind.Group == PolicyReportKind.Group {
-		for i := range results {
-			results[i].Source = source
-		}
 		return c
 	}
 	c.Source = source

@@ -3,7 +3,9 @@ package audit
 import (
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 
@@ -12,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/yaml"
 
 	"github.com/sallyport-dev/sallyport/api/v1alpha1"
 	"github.com/sallyport-dev/sallyport/internal/core/guardrail"
@@ -46,9 +49,9 @@ func objectRef(kind, name string) []corev1.ObjectReference {
 func TestGrantResults(t *testing.T) {
 	base := func(edit func(r *orv1.ReportResult)) orv1.ReportResult {
 		r := orv1.ReportResult{
-			Policy: "no-secrets", Category: "Access", Result: "fail", Severity: "high", Scored: true,
+			Policy: "no-secrets", Rule: "spec.access[0]", Category: "Access", Source: "sallyport", Result: "fail", Severity: "high", Scored: true,
 			Description: "gives secrets", Subjects: grantRef("payments", "oncall"),
-			Properties: map[string]string{"enforcement": "Deny", "field": "spec.access[0]", "revision": "main@sha1:abc"},
+			Properties: map[string]string{"enforcement": "Deny", "revision": "main@sha1:abc"},
 		}
 		edit(&r)
 		return r
@@ -105,7 +108,7 @@ func TestGrantResults(t *testing.T) {
 			summary: orv1.ReportSummary{Error: 1},
 			want: []orv1.ReportResult{base(func(r *orv1.ReportResult) {
 				r.Result, r.Scored, r.Description = "error", false, "the guardrail cannot be evaluated"
-				delete(r.Properties, "field")
+				r.Rule = ""
 			})},
 		},
 		"Excused": {
@@ -196,7 +199,7 @@ func TestFleetResults(t *testing.T) {
 		},
 	}
 	for i := range want.Results {
-		want.Results[i].Category = "Access"
+		want.Results[i].Category, want.Results[i].Source = "Access", "sallyport"
 	}
 	got := show(Reports(a))
 	if d := cmp.Diff(want, got[0]); d != "" {
@@ -393,5 +396,73 @@ func TestDate(t *testing.T) {
 	date(again, stamp(300), was)
 	if again[0].Timestamp != stamp(300) {
 		t.Error("a grant that was deleted and made anew has the timestamp of the old one")
+	}
+}
+
+// policy-reporter knows a result by these, and drops the second of two alike.
+func TestResultsAreToldApart(t *testing.T) {
+	one, two := denies("no-stars", "gives every verb"), denies("no-stars", "gives every verb")
+	two.Field = "spec.access[1]"
+	type known struct {
+		policy, rule, category, message, name string
+		result                                orv1.Result
+		uid                                   types.UID
+	}
+	seen := map[known]bool{}
+	a := &Audit{Grants: []Grant{judged("a", "one", one, two), judged("b", "one", one)}}
+	for _, r := range Reports(a) {
+		for _, result := range r.Results() {
+			k := known{policy: result.Policy, rule: result.Rule, category: result.Category, message: result.Description, result: result.Result}
+			if len(result.Subjects) > 0 {
+				k.name, k.uid = result.Subjects[0].Name, result.Subjects[0].UID
+			}
+			if seen[k] {
+				t.Errorf("two results are %+v", k)
+			}
+			seen[k] = true
+		}
+	}
+	if len(seen) != 4 {
+		t.Errorf("got %d results, want 4", len(seen))
+	}
+}
+
+var update = flag.Bool("update", false, "write testdata anew")
+
+// The example in docs/reference/policy-reports.md.
+func TestExample(t *testing.T) {
+	grant := judged("payments", "oncall",
+		guardrail.Reason{
+			Guardrail: "no-secrets-in-prod", Enforcement: v1alpha1.EnforcementAudit, Field: "spec.access[0]",
+			Message: `role "pod-operator" may get secrets on cluster "prod-eu-1"`,
+		},
+		guardrail.Reason{
+			Guardrail: "longest-duration", Enforcement: v1alpha1.EnforcementDeny, Field: "spec.validity", Exception: "quarter-end",
+			Message: "access to prod lasts 720h0m0s, and may last 168h0m0s",
+		})
+	grant.UID, grant.Revision = "8e0c4b8d-3c5f-4a57-9d60-6d7a0d9f6a10", "main@sha1:5c1f0f7e"
+	reports := Reports(&Audit{Grants: []Grant{grant, judged("payments", "viewers")}})
+	r := reports[len(reports)-1]
+	results := r.Results()
+	date(results, metav1.Timestamp{Seconds: 1772366400})
+	o := newObject(ReportKind, r)
+	if err := write(contentOf(ReportKind, r, results), o); err != nil {
+		t.Fatal(err)
+	}
+	got, err := yaml.Marshal(o.Object)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if *update {
+		if err := os.WriteFile("testdata/report.yaml", got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile("testdata/report.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(string(want), string(got)); d != "" {
+		t.Error(d)
 	}
 }

@@ -22,7 +22,6 @@ const (
 const (
 	enforcementProperty = "enforcement"
 	exceptionProperty   = "exception"
-	fieldProperty       = "field"
 	revisionProperty    = "revision"
 	moreProperty        = "more"
 	violatedProperty    = "violated"
@@ -150,13 +149,15 @@ func (g *Grant) appendResults(to []orv1.ReportResult) []orv1.ReportResult {
 func (g *Grant) result(r *guardrail.Reason) orv1.ReportResult {
 	result := resultOf(r)
 	return orv1.ReportResult{
-		Policy: plain(r.Guardrail, maxName), Category: category,
+		// policy-reporter tells results apart by policy, rule, message and resource,
+		// and one guardrail can say the same of two fields.
+		Policy: plain(r.Guardrail, maxName), Rule: plain(r.Field, maxName), Category: category, Source: source,
 		Result: result, Severity: severityOf(result, r.Enforcement), Scored: result == fail,
 		// What an evaluation failed of is for operators, and tenants read this.
 		Description: plain(r.Message, maxMessage),
 		Properties: properties(
 			enforcementProperty, enforcementOf(r.Enforcement), exceptionProperty, r.Exception,
-			fieldProperty, r.Field, revisionProperty, g.Revision,
+			revisionProperty, g.Revision,
 		),
 		Subjects: []corev1.ObjectReference{{
 			APIVersion: v1alpha1.GroupVersion.String(), Kind: v1alpha1.AccessGrantKind,
@@ -179,15 +180,15 @@ func properties(kv ...string) map[string]string {
 // identity of a result: it is the same one as long as nothing else of it changes.
 // A commit that leaves the grant as objectionable as it was does not make another.
 type identity struct {
-	policy, message, enforcement, exception, field string
-	result                                         orv1.Result
-	subject                                        corev1.ObjectReference
+	policy, rule, message, enforcement, exception string
+	result                                        orv1.Result
+	subject                                       corev1.ObjectReference
 }
 
 func identify(r *orv1.ReportResult) identity {
 	id := identity{
-		policy: r.Policy, message: r.Description, enforcement: r.Properties[enforcementProperty],
-		exception: r.Properties[exceptionProperty], field: r.Properties[fieldProperty], result: r.Result,
+		policy: r.Policy, rule: r.Rule, message: r.Description, enforcement: r.Properties[enforcementProperty],
+		exception: r.Properties[exceptionProperty], result: r.Result,
 	}
 	if len(r.Subjects) > 0 {
 		id.subject = r.Subjects[0]

@@ -152,7 +152,7 @@ func (t *tally) appendDigest(to []byte) []byte {
 func (t *tally) appendResults(to []orv1.ReportResult) []orv1.ReportResult {
 	result := t.result()
 	r := orv1.ReportResult{
-		Policy: plain(t.policy, maxName), Category: category,
+		Policy: plain(t.policy, maxName), Category: category, Source: source,
 		Result: result, Severity: severityOf(result, t.enforcement), Scored: result == fail,
 		Description: plain(t.message(), maxMessage),
 	}
