@@ -117,7 +117,7 @@ func (h *Handler) judgeBy(ctx context.Context, from client.Reader, set *guardrai
 	if s.Roles, err = rolesOf(ctx, from, g); err != nil {
 		return guardrail.Judgement{}, err
 	}
-	s.Grants = []compile.Grant{h.compilable(ctx, g)}
+	s.Grants = []compile.Grant{compilable(g, h.origin(ctx, g))}
 	out := compile.Grants(s)
 	if len(out.Results) != 1 {
 		return guardrail.Judgement{}, fmt.Errorf("cannot judge grant %q: it has %d results", g.Namespace+"/"+g.Name, len(out.Results))
@@ -138,9 +138,9 @@ func (h *Handler) world(ctx context.Context, set *guardrail.Set, at guardrail.Po
 	return compile.Snapshot{Fleet: f, Placements: placements, Now: h.now(), Guardrails: set, Point: at}, nil
 }
 
-func (h *Handler) compilable(ctx context.Context, g *v1alpha1.AccessGrant) compile.Grant {
+func compilable(g *v1alpha1.AccessGrant, origin *guardrail.Source) compile.Grant {
 	return compile.Grant{
-		Namespace: g.Namespace, Name: g.Name, Spec: &g.Spec, Labels: g.Labels, Annotations: g.Annotations, Origin: h.origin(ctx, g),
+		Namespace: g.Namespace, Name: g.Name, Spec: &g.Spec, Labels: g.Labels, Annotations: g.Annotations, Origin: origin,
 	}
 }
 

@@ -71,7 +71,7 @@ func (h *Handler) revoked(ctx context.Context, g *guardrail.Guardrail) (string, 
 		return "", err
 	}
 	var revoked []string
-	judged := h.judgeStanding(ctx, st)
+	judged := judgeStanding(ctx, st)
 	for i := range judged {
 		if judged[i].Judgement.Verdict == guardrail.Denied {
 			revoked = append(revoked, judged[i].Grant)
@@ -94,7 +94,7 @@ func (h *Handler) released(ctx context.Context, name string) (string, error) {
 		return "", err
 	}
 	var released []string
-	judged := h.judgeStanding(ctx, st)
+	judged := judgeStanding(ctx, st)
 	for i := range judged {
 		because := judged[i].Judgement.Because()
 		if len(because) > 0 && !slices.ContainsFunc(because, func(r guardrail.Reason) bool { return r.Guardrail != name }) {

@@ -618,7 +618,7 @@ func TestGuardrails(t *testing.T) {
 			if r.Allowed != (tc.invalid == "") {
 				t.Fatalf("%s\nallowed %t: %+v", tc.reason, r.Allowed, r.Result)
 			}
-			if tc.invalid != "" && (r.Result.Reason != metav1.StatusReasonInvalid || r.Result.Details.Causes[0].Field != tc.invalid) {
+			if tc.invalid != "" && (r.Result.Reason != metav1.StatusReasonInvalid || !strings.HasPrefix(r.Result.Details.Causes[0].Field, tc.invalid)) {
 				t.Errorf("%s\n%+v, want %s invalid", tc.reason, r.Result, tc.invalid)
 			}
 			if diff := cmp.Diff(tc.warnings, r.Warnings); diff != "" {

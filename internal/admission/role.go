@@ -52,13 +52,13 @@ func (h *Handler) worsened(ctx context.Context, role *v1alpha1.AccessRole, polic
 	}
 	ctx, cancel := context.WithTimeout(ctx, reviewDeadline)
 	defer cancel()
-	after := h.judgeStanding(ctx, st.withRole(role.Name, &role.Spec))
+	after := judgeStanding(ctx, st.withRole(role.Name, &role.Spec))
 	st.left += len(st.grants) - len(after)
 	// Most are allowed, and of those there is no need to know what they were.
 	st.grants = slices.DeleteFunc(st.grants[:len(after):len(after)], func(g *v1alpha1.AccessGrant) bool {
 		return result(after, keyOf(g)).Judgement.Verdict == guardrail.Allowed
 	})
-	before := h.judgeStanding(ctx, st)
+	before := judgeStanding(ctx, st)
 	st.left += len(st.grants) - len(before)
 	var w worse
 	for _, before := range before {

@@ -89,8 +89,17 @@ func (st *standing) withRole(name string, spec *v1alpha1.AccessRoleSpec) *standi
 	return &out
 }
 
+// observed is where a grant came from, as the controller saw it: it is not asked for
+// each of thousands once more.
+func observed(s *v1alpha1.GrantSource) *guardrail.Source {
+	if s == nil {
+		return nil
+	}
+	return &guardrail.Source{Kind: s.Kind, Namespace: s.Namespace, Name: s.Name, Revision: s.Revision, Author: s.Author}
+}
+
 // judgeStanding judges the grants in their order, as many as there is time for.
-func (h *Handler) judgeStanding(ctx context.Context, st *standing) []compile.Result {
+func judgeStanding(ctx context.Context, st *standing) []compile.Result {
 	var out []compile.Result
 	for part := range slices.Chunk(st.grants, chunk) {
 		if ctx.Err() != nil {
@@ -98,7 +107,7 @@ func (h *Handler) judgeStanding(ctx context.Context, st *standing) []compile.Res
 		}
 		s := st.Snapshot
 		for _, g := range part {
-			s.Grants = append(s.Grants, h.compilable(ctx, g))
+			s.Grants = append(s.Grants, compilable(g, observed(g.Status.Source)))
 		}
 		compiled := compile.Grants(s)
 		for _, g := range part {
