@@ -125,7 +125,7 @@ func (s *Set) JudgeAgain(p Point, in *Input, before Answers) (Judgement, Answers
 		if !g.Match.Matches(in) {
 			continue
 		}
-		ceiling = ceiling || g.Ceiling
+		ceiling = ceiling || g.Ceiling && (&Reason{Enforcement: g.Enforcement}).Counts()
 		j.Timed = j.Timed || g.Check != nil && g.Check.Timed()
 		reasons, ok := before.reuse(g)
 		if !ok {

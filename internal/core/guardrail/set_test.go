@@ -204,6 +204,13 @@ func TestJudge(t *testing.T) {
 			in:         grantInput(), want: guardrail.Denied,
 			reasons: []string{`require-ceiling: namespace "payments" has no ceiling, and without one nothing may be granted`},
 		},
+		"CeilingThatWarns": {
+			reason:     "A ceiling that only warns is none.",
+			options:    guardrail.Options{RequireCeiling: true},
+			guardrails: []*guardrail.Guardrail{{Name: "c", Points: guardrail.GrantPoints, Enforcement: v1alpha1.EnforcementWarn, Ceiling: true, Check: says{}}},
+			in:         grantInput(), want: guardrail.Denied,
+			reasons: []string{`require-ceiling: namespace "payments" has no ceiling, and without one nothing may be granted`},
+		},
 		"Ceiling": {
 			reason:     "A ceiling that matches the namespace is one.",
 			options:    guardrail.Options{RequireCeiling: true},
