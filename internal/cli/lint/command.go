@@ -15,6 +15,7 @@ import (
 
 	"github.com/sallyport-dev/sallyport/api/v1alpha1"
 	"github.com/sallyport-dev/sallyport/internal/bundle"
+	"github.com/sallyport-dev/sallyport/internal/core/guardrail"
 	"github.com/sallyport-dev/sallyport/internal/policy/manifest"
 )
 
@@ -131,30 +132,34 @@ func (j *judge) bundle(flag string) error {
 	if err != nil {
 		return fmt.Errorf("cannot read --bundle %q: bundle %q %w", flag, name, err)
 	}
-	spec, place, label := &v1alpha1.GuardrailBundleSpec{}, manifest.Place{File: file}, v1alpha1.GuardrailBundleKind+" "+name
+	spec, place := &v1alpha1.GuardrailBundleSpec{}, manifest.Place{File: file}
+	verify := func() error { return nil }
 	for _, o := range j.of(v1alpha1.GuardrailBundleKind) {
-		if o.name != name {
-			continue
-		}
-		spec, place = &o.typed.(*v1alpha1.GuardrailBundle).Spec, o.place("")
-		if v := spec.Verification; v != nil {
-			_, err = opened.Verify(v)
-		} else {
-			err = opened.VerifyUnsigned()
-		}
-		if err != nil {
-			j.tell(finding{severity: invalid, place: place, object: label, message: err.Error()})
-			return nil
+		if o.name == name {
+			spec, place = &o.typed.(*v1alpha1.GuardrailBundle).Spec, o.place("")
+			verify = func() error { return verified(opened, spec) }
 		}
 	}
-	guardrails, err := opened.Guardrails(name, spec)
-	if err != nil {
-		j.tell(finding{severity: invalid, place: place, object: label, message: err.Error()})
-		return nil
+	var guardrails []*guardrail.Guardrail
+	problem := verify()
+	if problem == nil {
+		guardrails, problem = opened.Guardrails(name, spec)
 	}
 	j.bundles[name] = true
 	j.bundled = append(j.bundled, guardrails...)
+	if problem != nil {
+		j.tell(finding{severity: invalid, place: place, object: v1alpha1.GuardrailBundleKind + " " + name, message: problem.Error()})
+	}
 	return nil
+}
+
+// verified as the GuardrailBundle says.
+func verified(b *bundle.Bundle, spec *v1alpha1.GuardrailBundleSpec) error {
+	if spec.Verification == nil {
+		return b.VerifyUnsigned()
+	}
+	_, err := b.Verify(spec.Verification)
+	return err
 }
 
 // summary counts.
