@@ -24,15 +24,32 @@ func doubling(n int, first, twice, last string) *v1alpha1.CELPolicy {
 	return p
 }
 
-// big is a policy in which variables.big has a size that the estimate cannot see.
+// big is a policy in which variables.big, and variables.text and variables.same,
+// which are equal, have sizes that the estimate cannot see.
 func big(expression string) *v1alpha1.CELPolicy {
 	p := policy(expression)
-	p.Variables = []v1alpha1.CELVariable{
-		{Name: "big", Expression: "lists.range(50000)"},
-		{Name: "text", Expression: "variables.big.map(i, 'xxxxxxxxxxxxxxxx').join()"},
-		{Name: "same", Expression: "variables.big.map(i, 'xxxxxxxx').join('xxxxxxxx') + 'xxxxxxxx'"},
+	p.Variables = []v1alpha1.CELVariable{{Name: "big", Expression: "lists.range(50000)"}}
+	for _, name := range []string{"text", "same"} {
+		for i, n := 8, 0; i >= 0; i, n = i-1, n+1 {
+			v := v1alpha1.CELVariable{Name: fmt.Sprint(name, i), Expression: fmt.Sprintf("variables.%[1]s%[2]d + variables.%[1]s%[2]d", name, i+1)}
+			if n == 0 {
+				v.Expression = "'" + strings.Repeat("x", 3000) + "'"
+			}
+			if i == 0 {
+				v.Name = name
+			}
+			p.Variables = append(p.Variables, v)
+		}
 	}
 	return p
+}
+
+// TestBig: what TestHostile is made of is not too much by itself.
+func TestBig(t *testing.T) {
+	p := big("variables.big.size() == 50000 && variables.text.size() == 768000 && variables.same == variables.text")
+	if got, err := compile(t, p).Check(grantInput()); err != nil || len(got) > 0 {
+		t.Errorf("got %v, %v", got, err)
+	}
 }
 
 // TestHostile: S22. What asks for too much is cut off with an error: by what it asks

@@ -108,7 +108,10 @@ func (m *match) Exec(frame *interpreter.ExecutionFrame) ref.Val {
 		}
 		pay(frame, 16*p.steps) // it takes longer to compile an instruction than to run it
 	}
-	pay(frame, multiply(length(args[0])+1, p.steps)/textUnit)
+	pay(frame, multiply(length(args[0])+1, p.steps)/4)
+	if m.Function() == "findAll" {
+		pay(frame, 8*length(args[0])) // each letter may be found, and is a value then
+	}
 	return m.matching(p.Regexp, args)
 }
 
