@@ -120,27 +120,28 @@ func weigh(operands ...*ast.Term) (weight, error) {
 
 func (w *weight) add(v ast.Value) bool {
 	w.nodes++
-	heavy := func(t *ast.Term) bool { return !w.add(t.Value) }
 	switch v := v.(type) {
 	case ast.String:
 		w.text += len(v)
 	case ast.Number:
 		w.text += len(v)
 	case *ast.Array:
-		if v.Until(heavy) {
+		if v.Until(w.heavy) {
 			return false
 		}
 	case ast.Set:
-		if v.Until(heavy) {
+		if v.Until(w.heavy) {
 			return false
 		}
 	case ast.Object:
-		if v.Until(func(k, v *ast.Term) bool { return heavy(k) || heavy(v) }) {
+		if v.Until(func(k, v *ast.Term) bool { return w.heavy(k) || w.heavy(v) }) {
 			return false
 		}
 	}
 	return w.nodes <= w.most && (w.text <= maxText || w.most > maxNodes)
 }
+
+func (w *weight) heavy(t *ast.Term) bool { return !w.add(t.Value) }
 
 func small(operands []*ast.Term) error {
 	_, err := weigh(operands...)

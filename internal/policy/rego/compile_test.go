@@ -166,7 +166,7 @@ func TestModules(t *testing.T) {
 
 // TestConcurrent: one Check, one fleet, many goroutines.
 func TestConcurrent(t *testing.T) {
-	c := compile(t, noExec, rego.Options{Deadline: 100 * rego.DefaultDeadline})
+	c := compile(t, noExec, rego.Options{})
 	cluster := &guardrail.Cluster{Name: "prod", Labels: map[string]string{"env": "prod", "b": "1", "a": "2"}}
 	var wg sync.WaitGroup
 	for i := range 8 {

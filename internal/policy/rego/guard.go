@@ -44,6 +44,11 @@ func either(operands []*ast.Term) error {
 }
 
 func weighed(operands []*ast.Term) error {
+	switch operands[0].Value.(type) {
+	case *ast.Array, ast.Set, ast.Object:
+	default:
+		return nil
+	}
 	if w := (weight{most: maxCompared}); !w.add(operands[0].Value) {
 		return fmt.Errorf("refused: more than %d values", maxCompared)
 	}

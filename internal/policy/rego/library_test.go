@@ -59,7 +59,7 @@ deny contains concat("", [answer |
 allowed(rule, q) := "y" if rbac.allows(rule, q[0], q[1], q[2])
 
 else := "n"
-`, rego.Options{Deadline: 100 * rego.DefaultDeadline})
+`, rego.Options{})
 	in := grantInput()
 	for _, names := range [][]string{nil, {"web-0"}} {
 		for _, v := range subsets(verbs...) {

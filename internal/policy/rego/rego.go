@@ -4,19 +4,20 @@
 // or objects with message and, where it is about a field of the grant, field. It
 // sees input, the data that came with it, and the library (Library).
 //
-// A policy is code of somebody else. What it may call is a list (Capabilities);
-// what a call may be given is bounded (bounds); an evaluation has a deadline, and
-// where that cannot cut it, which only the comparison of values with very many
-// equal parts is known to achieve, it is left behind and no other is begun until it
-// has ended. A policy that misses its deadline again and again is answered with an
-// error for a while, unasked. Errors of built-in functions fail the evaluation,
-// where OPA would go on as if the expression were undefined: a policy that stumbles
-// must not be a policy that is passed.
+// A policy is code of somebody else. What it may call is a list (Capabilities), what
+// a call may be given is bounded, as are the values that are compared or unified,
+// and an evaluation has a deadline. What the deadline cannot cut, because it is one
+// long step, is left behind, and no other is begun until it has ended. A policy that
+// misses its deadline again and again is answered with an error for a while, unasked.
+// Each Check keeps that state, and it only ever makes an answer an error.
 //
-// Each Check keeps that state. It only ever makes an answer an error.
+// An error of a built-in function fails the evaluation, where OPA would go on as if
+// the expression were undefined: a policy that stumbles must not be one that is
+// passed.
 //
-// What Rego knows when it is compiled, which is parameters and data, could be
-// evaluated then. It is not: see BenchmarkPartial.
+// Partial evaluation of what is known when a policy is compiled, its parameters and
+// data, was measured and left out: what it saves is less than what the rules cost
+// that it makes, and evaluations took a tenth longer.
 package rego
 
 import (

@@ -2,11 +2,12 @@ package rego_test
 
 import (
 	"bytes"
+	"cmp"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -55,8 +56,11 @@ func compile(t testing.TB, source string, o rego.Options) guardrail.Check {
 	return compilePolicy(t, rego.Policy{Modules: map[string]string{"p.rego": source}, Main: "p.rego"}, o)
 }
 
+// compilePolicy with a deadline that a machine under load keeps, unless there is
+// one.
 func compilePolicy(t testing.TB, p rego.Policy, o rego.Options) guardrail.Check {
 	t.Helper()
+	o.Deadline = cmp.Or(o.Deadline, time.Minute)
 	c, errs := rego.Compile(spec, p, o)
 	if len(errs) > 0 {
 		t.Fatal(errs.ToAggregate())
@@ -185,7 +189,7 @@ func TestCheck(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%s\n%v", tc.reason, err)
 			}
-			if diff := cmp.Diff(tc.want, got); diff != "" {
+			if diff := gocmp.Diff(tc.want, got); diff != "" {
 				t.Errorf("%s\n(-want +got):\n%s", tc.reason, diff)
 			}
 		})
@@ -221,7 +225,7 @@ deny contains "b" if {
 		t.Fatal(err)
 	}
 	want := coverage.Report{Reached: 4, Total: 7, Missed: []string{"line 3", "line 9", "line 11"}}
-	if diff := cmp.Diff(want, c.(coverage.Counter).Coverage()); diff != "" {
+	if diff := gocmp.Diff(want, c.(coverage.Counter).Coverage()); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }

@@ -63,7 +63,7 @@ func network(t *testing.T) {
 		}
 	}
 	for name, tc := range cutOff {
-		c := compile(t, "package p\n\n"+tc.source, rego.Options{})
+		c := compile(t, "package p\n\n"+tc.source, rego.Options{Deadline: deadlineFor(tc.err)})
 		if _, err := c.Check(grantInput()); err == nil {
 			t.Errorf("%s is not refused", name)
 		}
