@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -62,15 +63,28 @@ func (w *world) buildSallyport(ctx context.Context) error {
 // repository.
 //
 // Without a kubelet a Deployment brings no pods: it is left out, and the
-// controller is a process.
+// controller is a process. So the webhook's Service leads to this machine.
 func (w *world) install(ctx context.Context) error {
 	objects, err := build(filepath.Join(w.dir, "install"), fmt.Sprintf(overlay, w.repo.url()))
 	if err != nil {
 		return fmt.Errorf("cannot build config/: %w", err)
 	}
+	port, err := freePort(ctx)
+	if err != nil {
+		return err
+	}
 	for _, o := range objects {
-		if o.GetKind() == "Deployment" {
+		switch o.GetKind() {
+		case "Deployment":
 			continue
+		case "Service":
+			o.Object["spec"] = map[string]any{"type": "ExternalName", "externalName": "localhost"}
+		case "ValidatingWebhookConfiguration":
+			for _, hook := range o.Object["webhooks"].([]any) {
+				if err := unstructured.SetNestedField(hook.(map[string]any), int64(port), "clientConfig", "service", "port"); err != nil {
+					return err
+				}
+			}
 		}
 		// A kind is served a moment after its definition is there.
 		err := until(ctx, time.Minute, func(ctx context.Context) string {
@@ -84,7 +98,7 @@ func (w *world) install(ctx context.Context) error {
 			return fmt.Errorf("cannot apply %s %q: %w", o.GetKind(), o.GetName(), err)
 		}
 	}
-	if err := w.startController(ctx); err != nil {
+	if err := w.startController(ctx, port); err != nil {
 		return err
 	}
 	err = until(ctx, time.Minute, func(ctx context.Context) string { return w.notApplied(ctx, "bob-dev", "") })
@@ -94,7 +108,17 @@ func (w *world) install(ctx context.Context) error {
 	return nil
 }
 
-func (w *world) startController(ctx context.Context) error {
+// freePort is one that nobody listens on now.
+func freePort(ctx context.Context) (int, error) {
+	var any net.ListenConfig
+	l, err := any.Listen(ctx, "tcp", "localhost:0")
+	if err != nil {
+		return 0, err
+	}
+	return l.Addr().(*net.TCPAddr).Port, l.Close()
+}
+
+func (w *world) startController(ctx context.Context, webhook int) error {
 	config, err := w.fleet.Hub.ServiceAccount(ctx, system, account)
 	if err != nil {
 		return err
@@ -107,6 +131,7 @@ func (w *world) startController(ctx context.Context) error {
 		return []string{
 			"controller", "--leader-elect",
 			"--kubeconfig=" + kubeconfig, "--namespace=" + system,
+			fmt.Sprintf("--webhook-addr=localhost:%d", webhook),
 			"--metrics-addr=0", fmt.Sprintf("--health-addr=127.0.0.1:%d", port),
 			"--git-url=" + w.repo.url(), "--git-branch=main", "--git-interval=" + interval.String(),
 		}

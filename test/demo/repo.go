@@ -82,18 +82,26 @@ func (r *repository) introduce() error {
 
 // add commits a new file that the kustomization lists.
 func (r *repository) add(file, content, message string) (plumbing.Hash, error) {
-	if err := os.WriteFile(r.path(file), []byte(content), 0o644); err != nil {
-		return plumbing.ZeroHash, err
-	}
-	list, err := os.OpenFile(r.path("kustomization.yaml"), os.O_APPEND|os.O_WRONLY, 0)
-	if err != nil {
-		return plumbing.ZeroHash, err
-	}
-	_, err = list.WriteString(entry(file)) // resources are the last of its keys
-	if err := errors.Join(err, list.Close()); err != nil {
+	if err := r.write(file, content); err != nil {
 		return plumbing.ZeroHash, err
 	}
 	return r.commit(message)
+}
+
+// write a new file that the kustomization lists.
+func (r *repository) write(file, content string) error {
+	if err := os.MkdirAll(filepath.Dir(r.path(file)), 0o755); err != nil {
+		return err
+	}
+	if err := os.WriteFile(r.path(file), []byte(content), 0o644); err != nil {
+		return err
+	}
+	list, err := os.OpenFile(r.path("kustomization.yaml"), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = list.WriteString(entry(file)) // resources are the last of its keys
+	return errors.Join(err, list.Close())
 }
 
 func (r *repository) commit(message string) (plumbing.Hash, error) {
