@@ -168,12 +168,14 @@ func FromFolder(folder fs.FS) ([]byte, error) {
 		if err != nil {
 			return err
 		}
-		defer f.Close()
 		files[name], err = io.ReadAll(io.LimitReader(f, int64(MaxContent-size+1)))
+		if err := errors.Join(err, f.Close()); err != nil {
+			return err
+		}
 		if size += len(files[name]); size > MaxContent {
 			return fmt.Errorf("the files have more than %d bytes", MaxContent)
 		}
-		return err
+		return nil
 	})
 	if err != nil {
 		return nil, err

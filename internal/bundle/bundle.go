@@ -28,8 +28,10 @@ const (
 type Bundle struct {
 	// Digest is sha256: and the digest of the archive.
 	Digest string
-	// Revision from the manifest, which Revision reads.
-	revision string
+	// Name and Description of the bundle, where its manifest has them.
+	Name, Description string
+
+	revision string // which Revision reads
 	roots    []string
 	files    map[string][]byte
 }
@@ -105,6 +107,8 @@ func (b *Bundle) readManifest() error {
 		}
 	}
 	b.files[manifestFile], b.revision, b.roots = canonical, m.Revision, *m.Roots
+	b.Name, _ = m.Metadata["name"].(string)
+	b.Description, _ = m.Metadata["description"].(string)
 	return nil
 }
 

@@ -10,11 +10,16 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
+	"encoding/hex"
+	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"io"
 	"maps"
+	"path"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/fstest"
 
@@ -72,7 +77,7 @@ func files(t testing.TB, archive []byte) map[string]string {
 	out := map[string]string{}
 	for r := tar.NewReader(z); ; {
 		h, err := r.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return out
 		}
 		if err != nil {
@@ -231,9 +236,15 @@ func ecPair(t testing.TB) pair {
 	return newPair(t, key)
 }
 
+// rsaKeys take their time to make.
+var rsaKeys = map[int]func() (*rsa.PrivateKey, error){
+	1024: sync.OnceValues(func() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 1024) }),
+	2048: sync.OnceValues(func() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 2048) }),
+}
+
 func rsaPair(t testing.TB, bits int) pair {
 	t.Helper()
-	key, err := rsa.GenerateKey(rand.Reader, bits)
+	key, err := rsaKeys[bits]()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -283,12 +294,37 @@ func TestVerify(t *testing.T) {
 		}
 		return signatures(opaSign(t, ec.private, "ES256", "k", infos...))
 	}
+	named := func(names ...string) []byte {
+		hasher, err := opa.NewSignatureHasher(opa.SHA256)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var infos []opa.FileInfo
+		for _, name := range names {
+			var value any = []byte(files(t, plain)["/guardrails/exec/policy.rego"])
+			if strings.HasSuffix(name, "data.json") || strings.HasSuffix(name, ".manifest") {
+				if err := json.Unmarshal([]byte(files(t, plain)["/"+path.Base(name)]), &value); err != nil {
+					t.Fatal(err)
+				}
+			}
+			sum, err := hasher.HashFile(value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			infos = append(infos, opa.NewFile(name, hex.EncodeToString(sum), "SHA-256"))
+		}
+		return signatures(opaSign(t, ec.private, "ES256", "k", infos...))
+	}
 	tests := map[string]struct {
 		reason  string
 		archive []byte
 		trusted *v1alpha1.BundleVerification
 		want    string
 	}{
+		"Dots": {"opa sign names files as tar does.", named("./.manifest", "./data.json", "./guardrails/exec/policy.rego"), trusts("", es256(ec)), ""},
+		"TwoNames": {"Which of them is meant?", named(".manifest", "./.manifest", "data.json", "guardrails/exec/policy.rego"), trusts("", es256(ec)),
+			`is signed for ".manifest" twice`},
+		"NameUp":    {"No name leads out.", named("../.manifest"), trusts("", es256(ec)), "leads out of it"},
 		"Signed":    {"It is as it was signed.", signed, trusts("", es256(ec)), ""},
 		"OneOfMany": {"One key suffices.", signed, trusts("", v1alpha1.BundleKey{ID: "old", PublicKey: rs.public}, es256(ec)), ""},
 		"Scope":     {"It is for this scope.", scoped, trusts("prod", es256(ec)), ""},

@@ -123,7 +123,7 @@ func (c *Content) check() error {
 	if len(c.Entries) > maxGuardrails {
 		return fmt.Errorf("holds %d guardrails; the most is %d", len(c.Entries), maxGuardrails)
 	}
-	for _, name := range c.names() {
+	for _, name := range c.Names() {
 		if !guardrailName.MatchString(name) {
 			return fmt.Errorf("has a guardrail of the name %q, which has to consist of letters, digits, '.', '_' and '-'", name)
 		}
@@ -134,7 +134,8 @@ func (c *Content) check() error {
 	return nil
 }
 
-func (c *Content) names() []string { return slices.Sorted(maps.Keys(c.Entries)) }
+// Names of the guardrails, sorted.
+func (c *Content) Names() []string { return slices.Sorted(maps.Keys(c.Entries)) }
 
 var (
 	enforcements = []v1alpha1.Enforcement{"", v1alpha1.EnforcementDeny, v1alpha1.EnforcementWarn, v1alpha1.EnforcementAudit}
@@ -196,7 +197,7 @@ func (b *Bundle) Guardrails(name string, spec *v1alpha1.GuardrailBundleSpec) ([]
 		return nil, fmt.Errorf("has modules that do not compile: %w", errs.ToAggregate())
 	}
 	var out []*guardrail.Guardrail
-	for _, entry := range c.names() {
+	for _, entry := range c.Names() {
 		full := withDefaults(c.Entries[entry], spec)
 		g, problems := compile(name+"/"+entry, full, modules)
 		for _, p := range problems {

@@ -3,6 +3,8 @@ package bundle
 import (
 	"cmp"
 	"crypto"
+	"crypto/ecdsa"
+	"crypto/rsa"
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
@@ -101,14 +103,44 @@ func (s *Signer) token(files []opa.FileInfo) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		defer os.Remove(f.Name())
+		claims = f.Name()
+		defer func() { _ = os.Remove(claims) }() // there is nothing secret in it
 		err = json.NewEncoder(f).Encode(map[string]string{"scope": s.Scope, "keyid": s.KeyID})
 		if err := errors.Join(err, f.Close()); err != nil {
 			return "", err
 		}
-		claims = f.Name()
 	}
 	return opa.GenerateSignedToken(files, opa.NewSigningConfig(s.Key, s.Algorithm, claims), s.KeyID)
+}
+
+// AlgorithmFor is the usual algorithm for a private or public key in PEM. Errors are
+// worded to follow the name of the key.
+func AlgorithmFor(key string) (string, error) {
+	public := key
+	if block, _ := pem.Decode([]byte(key)); block != nil && strings.HasSuffix(block.Type, "PRIVATE KEY") {
+		var err error
+		if public, err = publicKey(key); err != nil {
+			return "", err
+		}
+	}
+	parsed, err := parsePublicKey(public)
+	if err != nil {
+		return "", err
+	}
+	switch k := parsed.(type) {
+	case *rsa.PublicKey:
+		return "RS256", nil
+	case *ecdsa.PublicKey:
+		switch k.Curve.Params().BitSize {
+		case 256:
+			return "ES256", nil
+		case 384:
+			return "ES384", nil
+		case 521:
+			return "ES512", nil
+		}
+	}
+	return "", errors.New("is neither an RSA key nor one on the curves P-256, P-384 and P-521")
 }
 
 // publicKey in PEM that goes with a private one.

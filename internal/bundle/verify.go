@@ -39,7 +39,7 @@ type Signature struct {
 	token string
 }
 
-// ErrUnsigned: the bundle has no signature at all.
+// ErrUnsigned says that the bundle has no signature at all.
 var ErrUnsigned = errors.New("is not signed")
 
 // Signature of the bundle, as yet unverified. It is ErrUnsigned if there is none.
@@ -129,7 +129,7 @@ func (b *Bundle) verifyWith(key *v1alpha1.BundleKey, s Signature) error {
 	if algorithm != s.Algorithm {
 		return fmt.Errorf("is signed with %s, and the key %q is for %s", s.Algorithm, key.ID, algorithm)
 	}
-	if err := checkPublicKey(key.PublicKey); err != nil {
+	if _, err := parsePublicKey(key.PublicKey); err != nil {
 		return fmt.Errorf("cannot be verified with the key %q, which %w", key.ID, err)
 	}
 	files, err := opa.VerifyBundleSignature(opa.SignaturesConfig{Signatures: []string{s.token}}, &opa.VerificationConfig{
@@ -137,6 +137,9 @@ func (b *Bundle) verifyWith(key *v1alpha1.BundleKey, s Signature) error {
 	})
 	if err != nil {
 		return fmt.Errorf("is not signed with the key %q: %w", key.ID, err)
+	}
+	if files, err = cleanNames(files); err != nil {
+		return err
 	}
 	for _, name := range slices.Sorted(maps.Keys(files)) {
 		if !slices.Contains(hashes, files[name].Algorithm) {
@@ -160,10 +163,28 @@ func (b *Bundle) verifyWith(key *v1alpha1.BundleKey, s Signature) error {
 	return nil
 }
 
-func checkPublicKey(text string) error {
+// cleanNames are the files of a signature by the paths that they have in a Bundle.
+// opa sign names them as tar does.
+func cleanNames(files map[string]opa.FileInfo) (map[string]opa.FileInfo, error) {
+	out := make(map[string]opa.FileInfo, len(files))
+	for name, info := range files {
+		clean, err := cleanPath(name)
+		if err != nil {
+			return nil, fmt.Errorf("is signed for files of which it %w", err)
+		}
+		if _, ok := out[clean]; ok {
+			return nil, fmt.Errorf("is signed for %q twice", clean)
+		}
+		out[clean] = info
+	}
+	return out, nil
+}
+
+// parsePublicKey in PEM.
+func parsePublicKey(text string) (any, error) {
 	block, rest := pem.Decode([]byte(text))
 	if block == nil || len(bytes.TrimSpace(rest)) > 0 {
-		return errors.New("is not one key in PEM")
+		return nil, errors.New("is not one key in PEM")
 	}
 	var key any
 	var err error
@@ -173,13 +194,13 @@ func checkPublicKey(text string) error {
 	case "RSA PUBLIC KEY":
 		key, err = x509.ParsePKCS1PublicKey(block.Bytes)
 	default:
-		return fmt.Errorf("is a %q and no public key", block.Type)
+		return nil, fmt.Errorf("is a %q and no public key", block.Type)
 	}
 	if err != nil {
-		return fmt.Errorf("cannot be read: %w", err)
+		return nil, fmt.Errorf("cannot be read: %w", err)
 	}
 	if k, ok := key.(*rsa.PublicKey); ok && k.N.BitLen() < minRSA {
-		return fmt.Errorf("has %d bits; the least is %d", k.N.BitLen(), minRSA)
+		return nil, fmt.Errorf("has %d bits; the least is %d", k.N.BitLen(), minRSA)
 	}
-	return nil
+	return key, nil
 }

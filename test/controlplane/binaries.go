@@ -24,6 +24,8 @@ const (
 	KarmadaControllerManager   = "karmada-controller-manager"
 
 	KustomizeController = "kustomize-controller"
+
+	OPA = "opa"
 )
 
 // inEnvtest lists what envtest's archives hold.

@@ -43,6 +43,8 @@ var sources = map[string]source{
 	KarmadaControllerManager:   {"karmada", "github.com/karmada-io/karmada/cmd/controller-manager", "v1.12.0", "2 min", false},
 
 	KustomizeController: {"flux", "github.com/fluxcd/kustomize-controller", "v1.6.0", "3 min", false},
+
+	OPA: {"opa", "github.com/open-policy-agent/opa", "v1.22.2", "3 min", false},
 }
 
 // cached returns where the built program is, or will be. The folder's name digests all that decides what a build gives,
