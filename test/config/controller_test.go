@@ -40,7 +40,9 @@ func TestControllerWithItsOwnRights(t *testing.T) {
 	must(t, fleet.CreateManagedCluster(t.Context(), "prod-eu-1", map[string]string{"env": "prod"}))
 	must(t, fleet.StartWorkAgent(t.Context(), "prod-eu-1"))
 	hub := clientFor(t, fleet.Hub.AdminConfig())
+	webhook := freeAddr(t)
 	for _, object := range build(t, "testdata/git-sync") {
+		reachable(t, object, webhook)
 		if err := hub.Apply(t.Context(), client.ApplyConfigurationFromUnstructured(object), client.FieldOwner("test")); err != nil {
 			t.Fatalf("cannot apply %s %q: %v", object.GetKind(), object.GetName(), err)
 		}
@@ -60,7 +62,7 @@ func TestControllerWithItsOwnRights(t *testing.T) {
 	git(t, repo, "init", "--initial-branch=main")
 	commit(t, repo, "payments on-call")
 
-	refused := runController(t, fleet.Hub, repo)
+	refused := runController(t, fleet.Hub, repo, webhook)
 	defer func() {
 		if got := refused(); len(got) > 0 {
 			t.Errorf("the hub refused the controller:\n%s", strings.Join(got, "\n"))
@@ -94,7 +96,7 @@ func TestControllerWithItsOwnRights(t *testing.T) {
 
 // runController runs it with the account's token until the test ends. What is
 // returned tells every request that was forbidden, or held back by a policy.
-func runController(t *testing.T, hub *controlplane.ControlPlane, repo string) (refused func() []string) {
+func runController(t *testing.T, hub *controlplane.ControlPlane, repo, webhook string) (refused func() []string) {
 	cfg, err := hub.ServiceAccount(t.Context(), namespace, account)
 	must(t, err)
 	var mu sync.Mutex
@@ -111,7 +113,7 @@ func runController(t *testing.T, hub *controlplane.ControlPlane, repo string) (r
 		})
 	})
 	manager, err := controllers.NewManager(cfg, controllers.Options{
-		Namespace: namespace, LeaderElect: true, MetricsAddr: "0", ProbeAddr: "0", Unnamed: true,
+		Namespace: namespace, LeaderElect: true, MetricsAddr: "0", ProbeAddr: "0", WebhookAddr: webhook, Unnamed: true,
 		Resync: time.Second, Grace: 10 * time.Second,
 		Git: &source.Options{
 			URL: "file://" + repo, Branch: "main", Name: source.DefaultName, Namespace: namespace,

@@ -53,6 +53,7 @@ func TestInstall(t *testing.T) {
 	t.Run("Rights", func(t *testing.T) { testRights(t, kubernetes.NewForConfigOrDie(cfg), rights) })
 	t.Run("Escalation", func(t *testing.T) { testEscalation(t, sallyport) })
 	t.Run("OnlyItsOwn", func(t *testing.T) { testOnlyItsOwn(t, admin, sallyport) })
+	t.Run("Webhook", func(t *testing.T) { testWebhook(t, admin) })
 	t.Run("Forgery", func(t *testing.T) { testForgery(t, hub, admin, sallyport) })
 	t.Run("People", func(t *testing.T) { testPeople(t, hub, admin) })
 	t.Run("GitSync", func(t *testing.T) { testGitSync(t, admin, kubernetes.NewForConfigOrDie(cfg)) })

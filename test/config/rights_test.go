@@ -13,15 +13,16 @@ import (
 	"k8s.io/client-go/kubernetes"
 )
 
-// question to the hub's authorizer. An empty namespace asks for all of them.
-type question struct{ verb, group, resource, namespace string }
+// question to the hub's authorizer. An empty namespace asks for all of them, an empty
+// name for objects of any name.
+type question struct{ verb, group, resource, namespace, name string }
 
 func (q question) ask(ctx context.Context, t *testing.T, who *kubernetes.Clientset) bool {
 	t.Helper()
 	resource, subresource, _ := strings.Cut(q.resource, "/")
 	review, err := who.AuthorizationV1().SelfSubjectAccessReviews().Create(ctx, &authorizationv1.SelfSubjectAccessReview{
 		Spec: authorizationv1.SelfSubjectAccessReviewSpec{ResourceAttributes: &authorizationv1.ResourceAttributes{
-			Verb: q.verb, Group: q.group, Resource: resource, Subresource: subresource, Namespace: q.namespace,
+			Verb: q.verb, Group: q.group, Resource: resource, Subresource: subresource, Namespace: q.namespace, Name: q.name,
 		}},
 	}, metav1.CreateOptions{})
 	if err != nil {
@@ -38,7 +39,9 @@ type right struct {
 	resources string // divided by spaces
 	verbs     string
 	namespace string
-	refused   bool
+	// name of the only object that it is about; empty for all.
+	name    string
+	refused bool
 }
 
 const (
@@ -67,6 +70,14 @@ var rights = map[string]right{
 	"APIServices":     {reason: "Aggregated APIs that appear later.", group: "apiregistration.k8s.io", resources: "apiservices", verbs: read},
 	"Events":          {reason: "In the namespaces of grants.", resources: "events", verbs: "create patch"},
 	"OwnSecrets":      {reason: "Kubeconfigs of members.", resources: "secrets", verbs: read, namespace: namespace},
+	"Guardrails":      {reason: "They judge grants.", group: "access.sallyport.dev", resources: "guardrails guardrailbundles guardrailexceptions", verbs: read},
+	"GuardrailStatus": {reason: "Its own view of them.", group: "access.sallyport.dev", resources: "guardrails/status guardrailbundles/status guardrailexceptions/status", verbs: "update patch"},
+	"NamespaceLabels": {reason: "Guardrails match by them.", resources: "namespaces", verbs: "list watch"},
+	"BundleSources":   {reason: "The artifact of a bundle.", group: "source.toolkit.fluxcd.io", resources: "ocirepositories gitrepositories buckets", verbs: "get"},
+	"Reports":         {reason: "What was judged, for people.", group: "openreports.io", resources: "reports clusterreports", verbs: read + " create update delete"},
+	"PolicyReports":   {reason: "The same, for older tools.", group: "wgpolicyk8s.io", resources: "policyreports clusterpolicyreports", verbs: read + " create update delete"},
+	"WebhookTrust":    {reason: "Which authority its webhook has.", group: "admissionregistration.k8s.io", resources: "validatingwebhookconfigurations", verbs: read + " update", name: "sallyport-guardrails"},
+	"WebhookSecret":   {reason: "The certificate of its webhook.", resources: "secrets", verbs: read + " update", namespace: namespace, name: "sallyport-webhook-certs"},
 	"OwnConfigMaps":   {reason: "Inventories.", resources: "configmaps", verbs: read + " " + write, namespace: namespace},
 	"OwnLeases":       {reason: "Leader election.", group: "coordination.k8s.io", resources: "leases", verbs: "get create update", namespace: namespace},
 
@@ -78,6 +89,9 @@ var rights = map[string]right{
 	"Tokens":          {reason: "The controller mints no credentials.", resources: "serviceaccounts/token", verbs: "create", refused: true},
 	"SecretsAnywhere": {reason: "S24: secrets of others are not its business.", resources: "secrets", verbs: read + " " + write, refused: true},
 	"SecretsNextDoor": {reason: "S24: nor those of any one namespace.", resources: "secrets configmaps", verbs: read, namespace: "kube-system", refused: true},
+	"Webhooks":        {reason: "S19: whoever answers admission is asked about everything.", group: "admissionregistration.k8s.io", resources: "validatingwebhookconfigurations mutatingwebhookconfigurations", verbs: read + " " + write, refused: true},
+	"OwnWebhookGone":  {reason: "It cannot have itself not asked.", group: "admissionregistration.k8s.io", resources: "validatingwebhookconfigurations", verbs: "create patch delete", name: "sallyport-guardrails", refused: true},
+	"GuardrailWrites": {reason: "Who is judged by guardrails does not make them.", group: "access.sallyport.dev", resources: "guardrails guardrailbundles guardrailexceptions", verbs: write, refused: true},
 	"OwnSecretWrites": {reason: "Kubeconfigs are read, never written.", resources: "secrets", verbs: write, namespace: namespace, refused: true},
 	"Pods":            {reason: "It runs nothing.", resources: "pods pods/exec pods/log", verbs: "get list create", refused: true},
 	"Nodes":           {reason: "It is no node's business.", resources: "nodes nodes/proxy", verbs: read, refused: true},
@@ -92,6 +106,7 @@ var rights = map[string]right{
 
 var gitSyncRights = map[string]right{
 	"Grants":          {reason: "Applied and pruned.", group: "access.sallyport.dev", resources: "accessgrants accessroles", verbs: "get list create patch delete"},
+	"Guardrails":      {reason: "Applied and pruned.", group: "access.sallyport.dev", resources: "guardrails guardrailbundles guardrailexceptions", verbs: "get list create patch delete"},
 	"Namespaces":      {reason: "Made when missing.", resources: "namespaces", verbs: "get create"},
 	"Placements":      {reason: "Applied and pruned.", group: "cluster.open-cluster-management.io", resources: "placements managedclustersetbindings", verbs: "get list create patch delete"},
 	"Bind":            {reason: "Asked for by OCM.", group: "cluster.open-cluster-management.io", resources: "managedclustersets/bind", verbs: "create"},
@@ -107,9 +122,9 @@ func testRights(t *testing.T, account *kubernetes.Clientset, table map[string]ri
 			t.Parallel()
 			for _, resource := range strings.Fields(tc.resources) {
 				for _, verb := range strings.Fields(tc.verbs) {
-					q := question{verb: verb, group: tc.group, resource: resource, namespace: tc.namespace}
+					q := question{verb: verb, group: tc.group, resource: resource, namespace: tc.namespace, name: tc.name}
 					if got := q.ask(t.Context(), t, account); got == tc.refused {
-						t.Errorf("%s\nmay %s: %t, want %t", tc.reason, fmt.Sprintf("%s %s.%s in %q", verb, resource, tc.group, tc.namespace), got, !tc.refused)
+						t.Errorf("%s\nmay %s: %t, want %t", tc.reason, fmt.Sprintf("%s %s.%s %s in %q", verb, resource, tc.group, tc.name, tc.namespace), got, !tc.refused)
 					}
 				}
 			}
@@ -125,7 +140,7 @@ func TestRightsAreTold(t *testing.T) {
 			for _, resource := range strings.Fields(r.resources) {
 				for _, verb := range strings.Fields(r.verbs) {
 					if !r.refused {
-						told[question{verb, r.group, resource, r.namespace}] = true
+						told[question{verb, r.group, resource, r.namespace, r.name}] = true
 					}
 				}
 			}
@@ -133,8 +148,11 @@ func TestRightsAreTold(t *testing.T) {
 	}
 	// Verbs that follow from others that are told.
 	for _, q := range []question{
-		{"get", "access.sallyport.dev", "accessgrants/status", ""},
-		{"update", "access.sallyport.dev", "accessgrants/finalizers", ""},
+		{verb: "get", group: "access.sallyport.dev", resource: "accessgrants/status"},
+		{verb: "get", group: "access.sallyport.dev", resource: "guardrails/status"},
+		{verb: "get", group: "access.sallyport.dev", resource: "guardrailbundles/status"},
+		{verb: "get", group: "access.sallyport.dev", resource: "guardrailexceptions/status"},
+		{verb: "update", group: "access.sallyport.dev", resource: "accessgrants/finalizers"},
 	} {
 		told[q] = true
 	}
@@ -154,12 +172,22 @@ func TestRightsAreTold(t *testing.T) {
 						if group == "events.k8s.io" {
 							group = "" // the same events
 						}
-						if q := (question{verb, group, resource, role.Namespace}); !told[q] {
-							t.Errorf("%s %q gives %s %s.%s, for which no test gives a reason", object.GetKind(), name, verb, resource, group)
+						for _, only := range names(rule) {
+							if q := (question{verb, group, resource, role.Namespace, only}); !told[q] {
+								t.Errorf("%s %q gives %s %s.%s %s, for which no test gives a reason", object.GetKind(), name, verb, resource, group, only)
+							}
 						}
 					}
 				}
 			}
 		}
 	}
+}
+
+// names of the objects that a rule is about; an empty one for all.
+func names(rule rbacv1.PolicyRule) []string {
+	if len(rule.ResourceNames) == 0 {
+		return []string{""}
+	}
+	return rule.ResourceNames
 }
