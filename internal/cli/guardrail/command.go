@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sallyport-dev/sallyport/internal/policy/examples"
+	"github.com/sallyport-dev/sallyport/internal/schema"
 )
 
 // Command is sallyport guardrail.
@@ -76,7 +77,11 @@ func test(stdout, stderr io.Writer, paths []string, o testOptions) error {
 	if !known {
 		return fmt.Errorf("cannot write %q: --output is text, json or junit", o.output)
 	}
-	options := examples.Options{Coverage: o.coverage}
+	schemas, err := schema.New()
+	if err != nil {
+		return err
+	}
+	options := examples.Options{Coverage: o.coverage, Schemas: schemas}
 	if o.print {
 		options.Print = stderr
 	}

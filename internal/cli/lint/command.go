@@ -73,9 +73,12 @@ func run(out io.Writer, name string, o options) error {
 	if !known {
 		return fmt.Errorf("cannot write %q: --output is text, json or junit", o.output)
 	}
-	j := &judge{read: newRead(), now: time.Now(), requireCeiling: o.requireCeiling, bundles: map[string]bool{}}
+	r, err := newRead()
+	if err != nil {
+		return err
+	}
+	j := &judge{read: r, now: time.Now(), requireCeiling: o.requireCeiling, bundles: map[string]bool{}}
 	if o.now != "" {
-		var err error
 		if j.now, err = time.Parse(time.RFC3339, o.now); err != nil {
 			return fmt.Errorf("cannot read --now %q: an instant such as 2026-01-05T10:00:00Z is expected", o.now)
 		}

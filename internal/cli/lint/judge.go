@@ -180,6 +180,9 @@ func (j *judge) judge(w world) {
 	exceptions := map[string]*object{} // by namespace/name
 	var excused []guardrail.Exception
 	for _, o := range w.objects {
+		if o.invalid && o.kind == v1alpha1.GuardrailExceptionKind { // the others are what they would be, as far as they go
+			continue
+		}
 		switch typed := o.typed.(type) {
 		case *v1alpha1.AccessRole:
 			s.Roles[o.name] = &typed.Spec
@@ -196,6 +199,9 @@ func (j *judge) judge(w world) {
 	s.Guardrails = guardrail.NewSet(guardrails, excused, guardrail.Options{RequireCeiling: j.requireCeiling})
 	grants := map[string]*object{}
 	for _, o := range w.grants {
+		if o.invalid {
+			continue
+		}
 		g := o.typed.(*v1alpha1.AccessGrant)
 		grants[o.namespace+"/"+o.name] = o
 		s.Grants = append(s.Grants, compile.Grant{Namespace: o.namespace, Name: o.name, Spec: &g.Spec, Labels: g.Labels, Annotations: g.Annotations})

@@ -1,6 +1,7 @@
 package lint
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,11 +14,12 @@ import (
 	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime/schema"
+	apischema "k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/sallyport-dev/sallyport/api/v1alpha1"
 	"github.com/sallyport-dev/sallyport/internal/inventory"
 	"github.com/sallyport-dev/sallyport/internal/policy/manifest"
+	"github.com/sallyport-dev/sallyport/internal/schema"
 	"github.com/sallyport-dev/sallyport/internal/source"
 )
 
@@ -28,7 +30,9 @@ type object struct {
 	content               map[string]any
 	// typed is what the content decodes to.
 	typed any
-	doc   *manifest.Document
+	// invalid is what the API server would not take.
+	invalid bool
+	doc     *manifest.Document
 	// within is where in the document the object is: "" or an item of a list.
 	within string
 	// place of the object, where there is no document for it.
@@ -66,12 +70,14 @@ func (o *object) finding(s severity, field, format string, args ...any) finding 
 type read struct {
 	objects []*object
 	// fleet objects, by kind.
-	fleet    map[schema.GroupKind][]unstructured.Unstructured
+	fleet    map[apischema.GroupKind][]unstructured.Unstructured
 	findings []finding
 
-	kinds []schema.GroupKind
+	kinds []apischema.GroupKind
 	// kept are the objects by build and label.
 	kept map[string]*object
+	// schemas of this API.
+	schemas *schema.Schemas
 }
 
 // kind of this API that is read.
@@ -90,8 +96,9 @@ var kinds = map[string]kind{
 
 const namespaceKind = "Namespace"
 
-func newRead() *read {
-	return &read{fleet: map[schema.GroupKind][]unstructured.Unstructured{}, kinds: inventoryKinds(), kept: map[string]*object{}}
+func newRead() (*read, error) {
+	schemas, err := schema.New()
+	return &read{schemas: schemas, fleet: map[apischema.GroupKind][]unstructured.Unstructured{}, kinds: inventoryKinds(), kept: map[string]*object{}}, err
 }
 
 // tree is a file or folder, seen from the root of its repository, so that what it
@@ -183,7 +190,7 @@ func (r *read) add(files *documents, f *source.Found, content map[string]any, wi
 		}
 		return
 	}
-	gv, err := schema.ParseGroupVersion(u.GetAPIVersion())
+	gv, err := apischema.ParseGroupVersion(u.GetAPIVersion())
 	if err != nil {
 		return
 	}
@@ -194,7 +201,7 @@ func (r *read) add(files *documents, f *source.Found, content map[string]any, wi
 			u.SetNamespace(inventory.DefaultProfileNamespace)
 		}
 		r.fleet[gk] = append(r.fleet[gk], u)
-	case gk.Group == v1alpha1.GroupVersion.Group, gk == schema.GroupKind{Kind: namespaceKind}:
+	case gk.Group == v1alpha1.GroupVersion.Group, gk == apischema.GroupKind{Kind: namespaceKind}:
 		if only == nil || slices.Contains(only, gk.Kind) {
 			r.own(files, f, &u, gv, within)
 		}
@@ -202,7 +209,7 @@ func (r *read) add(files *documents, f *source.Found, content map[string]any, wi
 }
 
 // own adds an object of this API, or a namespace.
-func (r *read) own(files *documents, f *source.Found, u *unstructured.Unstructured, gv schema.GroupVersion, within string) {
+func (r *read) own(files *documents, f *source.Found, u *unstructured.Unstructured, gv apischema.GroupVersion, within string) {
 	o := &object{kind: u.GetKind(), namespace: u.GetNamespace(), name: u.GetName(), content: u.Object, within: within}
 	o.at = manifest.Place{File: files.tree.called(f.File), Line: f.Line}
 	if f.Build != "" {
@@ -251,6 +258,14 @@ func (r *read) own(files *documents, f *source.Found, u *unstructured.Unstructur
 		}
 		return
 	}
+	errs, err := r.schemas.Validate(context.Background(), o.kind, u.Object)
+	if err != nil {
+		wrong("", "%v", err)
+	}
+	for _, e := range errs {
+		wrong(e.Field, "%s", schema.Refusal(e))
+	}
+	o.invalid = len(errs) > 0 || err != nil
 	r.keep(o)
 }
 

@@ -65,7 +65,8 @@ type Example struct {
 	// Messages are everything that a guardrail that refuses says, in any order.
 	Messages []Message `json:"messages,omitempty"`
 
-	field string // of the example in its file
+	field   string         // of the example in its file
+	content map[string]any // of the grant
 }
 
 // Request to a member. The path is made of the rest where it is left out, the
@@ -147,6 +148,14 @@ func Read(file string, data []byte) (*File, error) {
 			errs = append(errs, err)
 			continue
 		}
+		var content struct {
+			Grant map[string]any `json:"grant"`
+		}
+		if err := kjson.UnmarshalCaseSensitivePreserveInts(raw, &content); err != nil {
+			errs = append(errs, doc.Errorf(e.field, "%w", err))
+			continue
+		}
+		e.content = content.Grant
 		f.Examples = append(f.Examples, e)
 	}
 	if len(errs) == 0 {

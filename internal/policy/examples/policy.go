@@ -39,7 +39,8 @@ type Guardrail struct {
 	*v1alpha1.Guardrail
 	File string
 
-	doc *manifest.Document
+	content map[string]any
+	doc     *manifest.Document
 }
 
 // Engine that the guardrail is written for: ceiling, cel or rego.
@@ -122,6 +123,9 @@ func ReadGuardrail(file string, data []byte) (*Guardrail, error) {
 	}
 	g := &Guardrail{Guardrail: &v1alpha1.Guardrail{}, File: file, doc: doc}
 	if err := doc.Decode(g.Guardrail); err != nil {
+		return nil, err
+	}
+	if err := doc.Decode(&g.content); err != nil {
 		return nil, err
 	}
 	switch {

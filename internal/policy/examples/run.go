@@ -2,12 +2,15 @@ package examples
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"slices"
 	"strings"
 	"time"
+
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/sallyport-dev/sallyport/api/v1alpha1"
 	"github.com/sallyport-dev/sallyport/internal/core/compile"
@@ -17,6 +20,7 @@ import (
 	"github.com/sallyport-dev/sallyport/internal/policy"
 	"github.com/sallyport-dev/sallyport/internal/policy/coverage"
 	"github.com/sallyport-dev/sallyport/internal/policy/manifest"
+	"github.com/sallyport-dev/sallyport/internal/schema"
 )
 
 // Options of a test.
@@ -25,6 +29,9 @@ type Options struct {
 	Print io.Writer
 	// Coverage has the Reports say what the examples reached.
 	Coverage bool
+	// Schemas by which guardrails, and grants in examples, are what the API server
+	// takes; nil for whatever they are.
+	Schemas *schema.Schemas
 }
 
 // Report is what became of one guardrail and its examples.
@@ -80,6 +87,10 @@ var (
 
 func (f *File) test(g *Guardrail, o Options) Report {
 	r := Report{Guardrail: g}
+	if problems := refusals(o.Schemas, v1alpha1.GuardrailKind, g.content, g.doc, ""); len(problems) > 0 {
+		r.Problems = problems
+		return r
+	}
 	prints := &printer{to: o.Print}
 	compiled := map[string]*recorder{} // by parameters
 	compiler := func(e *Example) (*recorder, error) {
@@ -118,6 +129,9 @@ func (f *File) test(g *Guardrail, o Options) Report {
 		} else {
 			result.Failures = f.try(rec, e)
 		}
+		for _, err := range refusals(o.Schemas, v1alpha1.AccessGrantKind, e.content, f.doc, e.field+".grant") {
+			result.Failures = append(result.Failures, err.Error())
+		}
 		result.Elapsed = time.Since(start)
 		r.Results = append(r.Results, result)
 	}
@@ -125,6 +139,25 @@ func (f *File) test(g *Guardrail, o Options) Report {
 		r.Coverage = covered(compiled)
 	}
 	return r
+}
+
+// refusals of the API server for an object at a field of a document.
+func refusals(s *schema.Schemas, kind string, object map[string]any, doc *manifest.Document, at string) []error {
+	if s == nil || object == nil {
+		return nil
+	}
+	errs, err := s.Validate(context.Background(), kind, object)
+	if err != nil {
+		return []error{err}
+	}
+	out := make([]error, 0, len(errs))
+	for _, e := range errs {
+		if e.Type == field.ErrorTypeForbidden && kind == v1alpha1.AccessGrantKind {
+			continue // what is never granted, a guardrail may refuse as well
+		}
+		out = append(out, doc.Errorf(strings.Join(nonEmpty(at, e.Field), "."), "%s", schema.Refusal(e)))
+	}
+	return out
 }
 
 // covered by all examples together: a part is missed that each set of parameters
@@ -268,8 +301,7 @@ func (f *File) judgeGrant(g *guardrail.Guardrail, e *Example, now time.Time) (j 
 		return j, []string{fmt.Sprintf("the grant has expired at %s, and what has expired is not judged", now.UTC().Format(time.RFC3339))}
 	}
 	for _, r := range result.Rejections {
-		// What is never granted, a guardrail may refuse as well.
-		if r.Reason != v1alpha1.FailureForbidden {
+		if r.Reason != v1alpha1.FailureForbidden { // as in refusals
 			problems = append(problems, "the grant does not compile: "+strings.Join(nonEmpty(r.Cluster, r.Message), ": "))
 		}
 	}
