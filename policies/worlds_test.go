@@ -91,9 +91,12 @@ func requestOf(f *examples.File, e *examples.Example) *guardrail.Input {
 	if !e.Now.IsZero() {
 		in.Now = e.Now
 	}
+	if in.Request.User.Extra == nil {
+		in.Request.User.Extra = map[string][]string{}
+	}
 	for _, c := range f.Fleet {
 		if c.Name == r.Cluster {
-			in.Request.Cluster = &guardrail.Cluster{Name: c.Name, Labels: c.Labels, Claims: c.Claims}
+			in.Request.Cluster = &guardrail.Cluster{Name: c.Name, Labels: c.Labels, Claims: map[string]string{}}
 		}
 	}
 	for i := range e.Grants {
