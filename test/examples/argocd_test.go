@@ -1,6 +1,7 @@
 package examples_test
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -15,14 +16,9 @@ import (
 
 type health struct{ Status, Message string }
 
-// TestArgoCDHealth runs the Lua of the example as Argo CD does: the object as the
-// global obj, and the libraries base, package and table, no others.
+// TestArgoCDHealth runs the Lua of the example against the statuses of grants.
 func TestArgoCDHealth(t *testing.T) {
-	settings := read(t, "argocd/argocd-cm.yaml")
-	script, found, err := unstructured.NestedString(settings.Object, "data", "resource.customizations.health.access.sallyport.dev_AccessGrant")
-	if err != nil || !found {
-		t.Fatalf("there is no health check: %v", err)
-	}
+	script := healthCheck(t, v1alpha1.AccessGrantKind)
 
 	condition := func(kind string, status metav1.ConditionStatus, reason, message string) metav1.Condition {
 		return metav1.Condition{Type: kind, Status: status, Reason: reason, Message: message}
@@ -114,6 +110,11 @@ func TestArgoCDHealth(t *testing.T) {
 			reason:  "Deletion revokes a suspended grant too.",
 			deleted: true, suspend: true, want: health{"Progressing", "Revoking"},
 		},
+		"Refused": {
+			reason:     "What a guardrail refuses gives nothing until somebody changes something.",
+			conditions: []metav1.Condition{ready(v1alpha1.ReasonRefused, "reads Secrets"), stalled(v1alpha1.ReasonRefused, "reads Secrets")},
+			want:       health{"Degraded", "reads Secrets"},
+		},
 		"UnknownReason": {
 			reason:     "A reason of a later version is not healthy by default.",
 			conditions: []metav1.Condition{ready("SomethingNew", "told later")},
@@ -141,12 +142,123 @@ func TestArgoCDHealth(t *testing.T) {
 	}
 }
 
+// TestArgoCDHealthOfGuardrails: Degraded holds back the waves with roles and grants,
+// and what they take away. It is for what refuses whatever it matches.
+func TestArgoCDHealthOfGuardrails(t *testing.T) {
+	const True, False = metav1.ConditionTrue, metav1.ConditionFalse
+	guardrail, bundle, exception := &v1alpha1.Guardrail{}, &v1alpha1.GuardrailBundle{}, &v1alpha1.GuardrailException{}
+	standing := &v1alpha1.GuardrailBundle{}
+	standing.Status.Active = &v1alpha1.ActiveBundle{Revision: "2"}
+	for name, tc := range map[string]struct {
+		reason string
+		kind   string
+		object runtime.Object
+		status metav1.ConditionStatus // "" before the controller has seen it
+		why    string
+		want   string
+	}{
+		"Guardrail/New": {
+			reason: "It is not asked yet.",
+			kind:   v1alpha1.GuardrailKind, object: guardrail, want: "Progressing",
+		},
+		"Guardrail/InForce": {
+			reason: "It is asked.",
+			kind:   v1alpha1.GuardrailKind, object: guardrail, status: True, why: v1alpha1.ReasonInForce, want: "Healthy",
+		},
+		"Guardrail/Invalid": {
+			reason: "It refuses all that it matches, until somebody mends it.",
+			kind:   v1alpha1.GuardrailKind, object: guardrail, status: False, why: v1alpha1.ReasonInvalid, want: "Degraded",
+		},
+		"Bundle/New": {
+			reason: "Its guardrails are not asked yet.",
+			kind:   v1alpha1.GuardrailBundleKind, object: bundle, want: "Progressing",
+		},
+		"Bundle/InForce": {
+			reason: "Its guardrails are asked.",
+			kind:   v1alpha1.GuardrailBundleKind, object: standing, status: True, why: v1alpha1.ReasonInForce, want: "Healthy",
+		},
+		"Bundle/NothingInForce": {
+			reason: "It refuses all that it matches.",
+			kind:   v1alpha1.GuardrailBundleKind, object: bundle, status: False, why: v1alpha1.ReasonFetchFailed, want: "Degraded",
+		},
+		"Bundle/FetchFailed": {
+			reason: "The last good one is asked: a source that is away must not hold up revocations.",
+			kind:   v1alpha1.GuardrailBundleKind, object: standing, status: False, why: v1alpha1.ReasonFetchFailed, want: "Healthy",
+		},
+		"Bundle/VerificationFailed": {
+			reason: "Neither must whoever can write to the source, by writing rubbish.",
+			kind:   v1alpha1.GuardrailBundleKind, object: standing, status: False, why: v1alpha1.ReasonVerificationFailed, want: "Healthy",
+		},
+		"Exception/New": {
+			reason: "A grant that needs it would be refused.",
+			kind:   v1alpha1.GuardrailExceptionKind, object: exception, want: "Progressing",
+		},
+		"Exception/InForce": {
+			reason: "It is honoured.",
+			kind:   v1alpha1.GuardrailExceptionKind, object: exception, status: True, why: v1alpha1.ReasonInForce, want: "Healthy",
+		},
+		"Exception/Expired": {
+			reason: "It ended, as Git says.",
+			kind:   v1alpha1.GuardrailExceptionKind, object: exception, status: True, why: v1alpha1.ReasonExpired, want: "Healthy",
+		},
+		"Exception/UnknownGuardrail": {
+			reason: "It excuses nobody, which is for the grant to say.",
+			kind:   v1alpha1.GuardrailExceptionKind, object: exception, status: False, why: v1alpha1.ReasonUnknownGuardrail, want: "Healthy",
+		},
+	} {
+		for _, observed := range []int64{2, 1} {
+			t.Run(fmt.Sprintf("%s/%d", name, observed), func(t *testing.T) {
+				object, err := runtime.DefaultUnstructuredConverter.ToUnstructured(tc.object)
+				if err != nil {
+					t.Fatal(err)
+				}
+				want := health{tc.want, "as it is"}
+				if observed < 2 || tc.status == "" { // what is said of an older generation says nothing
+					want = health{"Progressing", "Waiting for Sallyport"}
+				}
+				u := unstructured.Unstructured{Object: object}
+				u.SetGeneration(2)
+				conditions := []any{}
+				if tc.status != "" {
+					conditions = append(conditions, map[string]any{"type": v1alpha1.ConditionReady, "status": string(tc.status), "reason": tc.why, "message": "as it is"})
+				}
+				for field, value := range map[string]any{"conditions": conditions, "observedGeneration": observed} {
+					if err := unstructured.SetNestedField(object, value, "status", field); err != nil {
+						t.Fatal(err)
+					}
+				}
+				script := healthCheck(t, tc.kind)
+				if diff := cmp.Diff(want, run(t, script, object)); diff != "" {
+					t.Errorf("%s\n(-want +got):\n%s", tc.reason, diff)
+				}
+			})
+		}
+	}
+}
+
+// healthCheck is the Lua of the example for a kind.
+func healthCheck(t *testing.T, kind string) string {
+	t.Helper()
+	script, found, err := unstructured.NestedString(read(t, "argocd/argocd-cm.yaml").Object, "data", "resource.customizations.health.access.sallyport.dev_"+kind)
+	if err != nil || !found {
+		t.Fatalf("there is no health check of a %s: %v", kind, err)
+	}
+	return script
+}
+
 func healthOf(t *testing.T, script string, grant *v1alpha1.AccessGrant) health {
 	t.Helper()
 	object, err := runtime.DefaultUnstructuredConverter.ToUnstructured(grant)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return run(t, script, object)
+}
+
+// run a health check as Argo CD does: the object as the global obj, and the libraries
+// base, package and table, no others.
+func run(t *testing.T, script string, object map[string]any) health {
+	t.Helper()
 	state := lua.NewState(lua.Options{SkipOpenLibs: true})
 	defer state.Close()
 	for name, open := range map[string]lua.LGFunction{lua.LoadLibName: lua.OpenPackage, lua.BaseLibName: lua.OpenBase, lua.TabLibName: lua.OpenTable} {
