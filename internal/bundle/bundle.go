@@ -15,6 +15,8 @@ import (
 
 	opa "github.com/open-policy-agent/opa/v1/bundle"
 	"github.com/open-policy-agent/opa/v1/loader/filter"
+
+	"github.com/sallyport-dev/sallyport/internal/policy/rego"
 )
 
 // The files of a bundle that mean something to OPA.
@@ -118,14 +120,17 @@ func (b *Bundle) Revision() (Revision, error) { return ParseRevision(b.revision)
 // Roots below data that the bundle is for.
 func (b *Bundle) Roots() []string { return slices.Clone(b.roots) }
 
-// modules of the bundle by file name. What is in the folder of Sallyport's library is
-// for others: here the library is always the one that is compiled in.
+// modules of the bundle by file name. Sallyport's library in it is for others: here it
+// is always the one that is compiled in. opa build puts folders before the names.
 func (b *Bundle) modules() map[string]string {
 	out := map[string]string{}
 	for name, content := range b.files {
-		if path.Ext(name) == opa.RegoExt && !strings.HasPrefix(name, reserved+"/") {
+		if path.Ext(name) == opa.RegoExt {
 			out[name] = string(content)
 		}
+	}
+	for library := range rego.Library() {
+		maps.DeleteFunc(out, func(name, _ string) bool { return name == library || strings.HasSuffix(name, "/"+library) })
 	}
 	return out
 }

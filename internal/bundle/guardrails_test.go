@@ -192,8 +192,12 @@ func TestContent(t *testing.T) {
 		"NoGuardrails":   {"Data of that name and nothing in it.", archive(t, entry{name: ".manifest", content: manifest42}, entry{name: "data.json", content: `{"sallyport":{"guardrails":{}}}`}), "holds no guardrails"},
 		"NoObject":       {"Something else of that name.", archive(t, entry{name: ".manifest", content: manifest42}, entry{name: "data.json", content: `{"sallyport":[]}`}), "has data.sallyport that cannot be read"},
 		"BadModule":      {"A module that nobody asks is no reason to overlook it.", archive(t, entry{name: ".manifest", content: manifest42}, entry{name: "x.rego", content: "package"}, entry{name: "data.json", content: data}), "x.rego"},
-		"Roots":          {"OPA would refuse it.", archive(t, entry{name: ".manifest", content: manifest42}, entry{name: "other/data.json", content: "{}"}), "manifest roots"},
-		"Nested":         {"Brackets are not to exhaust the stack.", archive(t, entry{name: ".manifest", content: manifest42}, entry{name: "x.rego", content: "package x\na := " + strings.Repeat("[", 100_000)}), "nested"},
+		"OurLibrary": {"What a bundle says is the library is not: an older one may be in it, or none.", archive(t, entry{name: ".manifest", content: manifest42},
+			entry{name: "a/sallyport/rbac.rego", content: "package sallyport.rbac\n\nallows(_, _, _, _) := false\n"}, entry{name: "data.json", content: `{"sallyport":{"guardrails":{"a":{"ceiling":{}}}}}`}), ""},
+		"OtherLibrary": {"Nor does another file add to it.", archive(t, entry{name: ".manifest", content: manifest42},
+			entry{name: "x.rego", content: "package sallyport.rbac\n\nallows(_, _, _, _) := false\n"}, entry{name: "data.json", content: data}), "is of the library"},
+		"Roots":  {"OPA would refuse it.", archive(t, entry{name: ".manifest", content: manifest42}, entry{name: "other/data.json", content: "{}"}), "manifest roots"},
+		"Nested": {"Brackets are not to exhaust the stack.", archive(t, entry{name: ".manifest", content: manifest42}, entry{name: "x.rego", content: "package x\na := " + strings.Repeat("[", 100_000)}), "nested"},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
