@@ -206,15 +206,37 @@ func (j *judge) judge(w world) {
 		grants[o.namespace+"/"+o.name] = o
 		s.Grants = append(s.Grants, compile.Grant{Namespace: o.namespace, Name: o.name, Spec: &g.Spec, Labels: g.Labels, Annotations: g.Annotations})
 	}
-	out := compile.Grants(s)
-	for i := range out.Results {
-		o := grants[out.Results[i].Grant]
-		j.tellResult(o, &out.Results[i], exceptions)
+	for _, r := range results(s) {
+		j.tellResult(grants[r.Grant], &r, exceptions)
 	}
 	for _, key := range slices.Sorted(maps.Keys(exceptions)) {
 		j.checkException(exceptions[key], &w, s.Guardrails)
 	}
 }
+
+// results of a snapshot. Who cannot be judged is judged again, by themselves: a
+// deadline that was missed on a busy machine says nothing of the grant.
+func results(s compile.Snapshot) []compile.Result {
+	out := compile.Grants(s).Results
+	of := map[string]int{}
+	for i := range out {
+		of[out[i].Grant] = i
+	}
+	for range retries {
+		s.Grants = slices.DeleteFunc(slices.Clone(s.Grants), func(g compile.Grant) bool {
+			return !slices.ContainsFunc(out[of[g.Key()]].Judgement.Reasons, func(r guardrail.Reason) bool { return r.Failed })
+		})
+		if len(s.Grants) == 0 {
+			break
+		}
+		for _, r := range compile.Grants(s).Results {
+			out[of[r.Grant]] = r
+		}
+	}
+	return out
+}
+
+const retries = 2
 
 func (j *judge) tellResult(o *object, r *compile.Result, exceptions map[string]*object) {
 	if r.Phase == compile.Expired {

@@ -180,13 +180,22 @@ func covered(compiled map[string]*recorder) *coverage.Report {
 	return all
 }
 
-// try one example, and say what is not as expected.
+// try one example, and say what is not as expected. A failure is tried once more: a
+// deadline that was missed on a busy machine says nothing of the policy.
 func (f *File) try(rec *recorder, e *Example) []string {
+	failures := f.tryOnce(rec, e)
+	if len(failures) > 0 && rec.failed {
+		failures = f.tryOnce(rec, e)
+	}
+	return failures
+}
+
+func (f *File) tryOnce(rec *recorder, e *Example) []string {
 	now := e.Now
 	if now.IsZero() {
 		now = f.Now
 	}
-	rec.asked = 0
+	rec.asked, rec.failed = 0, false
 	var j guardrail.Judgement
 	if e.Grant != nil {
 		var problems []string
@@ -370,17 +379,20 @@ func (r *Request) path() string {
 	return strings.Join(append(steps, nonEmpty(r.Resource, r.Name, r.Subresource)...), "/")
 }
 
-// recorder notes whether a guardrail is asked.
+// recorder notes whether a guardrail is asked, and whether it could answer.
 type recorder struct {
-	rail  *guardrail.Guardrail
-	check guardrail.Check
-	asked int
+	rail   *guardrail.Guardrail
+	check  guardrail.Check
+	asked  int
+	failed bool
 }
 
 // Check asks the policy.
 func (r *recorder) Check(in *guardrail.Input) ([]guardrail.Violation, error) {
 	r.asked++
-	return r.check.Check(in)
+	violations, err := r.check.Check(in)
+	r.failed = r.failed || err != nil
+	return violations, err
 }
 
 // Timed is that of the policy.
