@@ -139,13 +139,17 @@ func handler(t testing.TB, policy admission.Policy, objects ...client.Object) *a
 // handlerWith what the cache has, and what there is.
 func handlerWith(t testing.TB, policy admission.Policy, cached, live []client.Object) *admission.Handler {
 	t.Helper()
+	return handlerOf(t, members{{Name: "prod-eu-1", Labels: map[string]string{"env": "prod"}, Accepted: true, Delivery: fleet.ManifestWork}}, policy, cached, live)
+}
+
+func handlerOf(t testing.TB, all members, policy admission.Policy, cached, live []client.Object) *admission.Handler {
+	t.Helper()
 	s := scheme(t)
 	reader := func(objects []client.Object) client.Reader {
 		return fake.NewClientBuilder().WithScheme(s).WithObjects(objects...).Build()
 	}
 	h, err := admission.NewHandler(s, reader(cached), reader(live), admission.Options{
-		Policy: policy, Now: func() time.Time { return t0 },
-		Inventory: members{{Name: "prod-eu-1", Labels: map[string]string{"env": "prod"}, Accepted: true, Delivery: fleet.ManifestWork}},
+		Policy: policy, Now: func() time.Time { return t0 }, Inventory: all,
 	})
 	if err != nil {
 		t.Fatal(err)
