@@ -206,7 +206,7 @@ func (j *judge) judge(w world) {
 		grants[o.namespace+"/"+o.name] = o
 		s.Grants = append(s.Grants, compile.Grant{Namespace: o.namespace, Name: o.name, Spec: &g.Spec, Labels: g.Labels, Annotations: g.Annotations})
 	}
-	for _, r := range results(s) {
+	for _, r := range askAgain(s) {
 		j.tellResult(grants[r.Grant], &r, exceptions)
 	}
 	for _, key := range slices.Sorted(maps.Keys(exceptions)) {
@@ -214,9 +214,9 @@ func (j *judge) judge(w world) {
 	}
 }
 
-// results of a snapshot. Who cannot be judged is judged again, by themselves: a
+// askAgain compiles a snapshot. Who cannot be judged is judged again, by themselves: a
 // deadline that was missed on a busy machine says nothing of the grant.
-func results(s compile.Snapshot) []compile.Result {
+func askAgain(s compile.Snapshot) []compile.Result {
 	out := compile.Grants(s).Results
 	of := map[string]int{}
 	for i := range out {

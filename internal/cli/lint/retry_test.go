@@ -22,12 +22,12 @@ func (f *flaky) Check(*guardrail.Input) ([]guardrail.Violation, error) {
 
 func (*flaky) Timed() bool { return false }
 
-// TestResultsAgain: an answer is asked for again before it is said that there is
+// TestAskAgain: an answer is asked for again before it is said that there is
 // none, and one that never comes stays a failure.
-func TestResultsAgain(t *testing.T) {
+func TestAskAgain(t *testing.T) {
 	for left, failed := range map[int]bool{0: false, 1: false, 2: false, 3: true, 100: true} {
 		set := guardrail.NewSet([]*guardrail.Guardrail{{Name: "g", Points: guardrail.GrantPoints, Check: &flaky{left}}}, nil, guardrail.Options{})
-		out := results(compile.Snapshot{
+		out := askAgain(compile.Snapshot{
 			Grants: []compile.Grant{{Namespace: "a", Name: "b", Spec: &v1alpha1.AccessGrantSpec{}}}, Now: time.Unix(0, 0), Point: guardrail.Plan, Guardrails: set,
 		})
 		if r := out[0].Judgement.Reasons; len(r) != 1 || r[0].Failed != failed {
