@@ -30,6 +30,7 @@ import (
 	"github.com/sallyport-dev/sallyport/internal/policy"
 	"github.com/sallyport-dev/sallyport/internal/policy/examples"
 	"github.com/sallyport-dev/sallyport/internal/policy/rego"
+	"github.com/sallyport-dev/sallyport/internal/schema"
 )
 
 var update = flag.Bool("update", false, "write anew what is made of the policies")
@@ -88,9 +89,13 @@ func compiled(t testing.TB, g *examples.Guardrail) *guardrail.Guardrail {
 // TestExamples: each policy does on each of its examples what the example says,
 // and the examples reach all of it.
 func TestExamples(t *testing.T) {
+	schemas, err := schema.New()
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, p := range library(t) {
 		t.Run(p.Folder, func(t *testing.T) {
-			for _, r := range p.Test(examples.Options{Coverage: true}) {
+			for _, r := range p.Test(examples.Options{Coverage: true, Schemas: schemas}) {
 				for _, problem := range r.Problems {
 					t.Errorf("%s: %v", r.Guardrail.Name, problem)
 				}

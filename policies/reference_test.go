@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/fstest"
 
 	gocmp "github.com/google/go-cmp/cmp"
 	"sigs.k8s.io/yaml"
@@ -50,7 +51,7 @@ and refuses, and a page that says the risk, the parameters and the source. How t
 [Write a guardrail](../how-to/write-a-guardrail.md).
 
 Where there are two engines, `+"`guardrail.yaml`"+` is in the first and `+"`guardrail.rego.yaml`"+` says the same in Rego: apply one of them. Grants
-are judged before the commit, at admission and where they are compiled; requests, one by one.
+are judged before the commit, at admission and where they are compiled; requests one by one, once Sallyport serves them.
 
 | policy | the risk | engines | judges | enforcement | exceptions | parameters |
 |---|---|---|---|---|---|---|
@@ -308,4 +309,53 @@ func document(t *testing.T, g *examples.Guardrail, in *guardrail.Input) string {
 		t.Fatal(err)
 	}
 	return string(text)
+}
+
+const howTo = "../docs/how-to/write-a-guardrail.md"
+
+// TestHowTo: what the guide shows is what works. Its first three guardrails are one
+// in each engine, and its examples are of the second and the third.
+func TestHowTo(t *testing.T) {
+	guide, err := os.ReadFile(howTo)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var guardrails []string
+	var examplesFile string
+	for _, block := range strings.Split(string(guide), "```yaml\n")[1:] {
+		block, _, _ = strings.Cut(block, "```")
+		switch {
+		case strings.Contains(block, "\nkind: Guardrail\n"):
+			guardrails = append(guardrails, block)
+		case strings.Contains(block, "\nexamples:\n"):
+			examplesFile = block
+		}
+	}
+	var engines []string
+	for i, source := range guardrails {
+		g, err := examples.ReadGuardrail(fmt.Sprintf("guardrails[%d]", i), []byte(source))
+		if err != nil {
+			t.Fatal(err)
+		}
+		compiled(t, g)
+		engines = append(engines, g.Engine())
+	}
+	if diff := gocmp.Diff([]string{"ceiling", "cel", "rego"}, engines); diff != "" {
+		t.Fatalf("the guardrails of the guide (-want +got):\n%s", diff)
+	}
+	for _, source := range guardrails[1:] {
+		folder := fstest.MapFS{
+			"guardrail.yaml": {Data: []byte(source)},
+			"examples.yaml":  {Data: []byte(examplesFile)},
+		}
+		p, err := examples.Load(folder, ".", "guide")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range p.Test(examples.Options{Coverage: true}) {
+			if !r.Passed() || r.Coverage == nil || r.Coverage.Reached < r.Coverage.Total {
+				t.Errorf("%s: %+v", r.Guardrail.Engine(), r)
+			}
+		}
+	}
 }
