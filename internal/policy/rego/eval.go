@@ -56,7 +56,7 @@ func (c *check) Check(in *guardrail.Input) ([]guardrail.Violation, error) {
 	if err := c.begin(); err != nil {
 		return nil, err
 	}
-	deny, err := c.evaluate(documentOf(in).with(c.parameters))
+	deny, err := c.evaluate(documentOf(in).with(c.parameters), c.modules.options.deadline(in))
 	if err != nil {
 		return nil, fmt.Errorf("cannot evaluate the policy: %w", err)
 	}
@@ -72,9 +72,9 @@ func (c *check) begin() error {
 	defer c.mu.Unlock()
 	switch {
 	case c.runaways > 0:
-		return fmt.Errorf("the policy is not asked: an evaluation has not ended long after its deadline of %v", c.modules.options.Deadline)
+		return errors.New("the policy is not asked: an evaluation has not ended long after its deadline")
 	case c.missed >= strikes && c.now().Before(c.until):
-		return fmt.Errorf("the policy is not asked for a while: it missed its deadline of %v %d times in a row", c.modules.options.Deadline, c.missed)
+		return fmt.Errorf("the policy is not asked for a while: it missed its deadline %d times in a row", c.missed)
 	case c.missed >= strikes:
 		c.until = c.now().Add(rest) // one asks; the others wait for what comes of it
 	}
@@ -112,7 +112,7 @@ func (e *evaluation) Cancel()         { e.over.Store(true) }
 func (e *evaluation) Cancelled() bool { return e.over.Load() }
 
 // evaluate the query; nil for an undefined one.
-func (c *check) evaluate(input *ast.Term) (*ast.Term, error) {
+func (c *check) evaluate(input *ast.Term, deadline time.Duration) (*ast.Term, error) {
 	e := &evaluation{}
 	work := func() {
 		defer func() {
@@ -122,7 +122,7 @@ func (c *check) evaluate(input *ast.Term) (*ast.Term, error) {
 		}()
 		e.result, e.err = c.run(input, e)
 	}
-	if ended := do(work, c.modules.options.Deadline, e.Cancel); ended != nil {
+	if ended := do(work, deadline, e.Cancel); ended != nil {
 		c.end(false)
 		c.runaway(1)
 		go func() {

@@ -50,8 +50,12 @@ type Policy struct {
 	Parameters map[string]any
 }
 
-// DefaultDeadline of one evaluation.
-const DefaultDeadline = 100 * time.Millisecond
+// Deadlines of one evaluation. Somebody waits for the answer to a request; that about
+// a grant may come later, so that a busy machine is not taken for a slow policy.
+const (
+	RequestDeadline = 100 * time.Millisecond
+	GrantDeadline   = time.Second
+)
 
 // Options of compiling. In force, a policy has neither Print nor Coverage.
 type Options struct {
@@ -59,8 +63,16 @@ type Options struct {
 	Print io.Writer
 	// Coverage has the Check count, as a coverage.Counter.
 	Coverage bool
-	// Deadline of one evaluation; 0 for DefaultDeadline.
+	// Deadline of one evaluation; 0 for RequestDeadline and GrantDeadline.
 	Deadline time.Duration
+}
+
+// deadline of an evaluation.
+func (o *Options) deadline(in *guardrail.Input) time.Duration {
+	if o.Deadline == 0 && in.Request == nil {
+		return GrantDeadline
+	}
+	return cmp.Or(o.Deadline, RequestDeadline)
 }
 
 // Compile a policy. Errors are at the path, with file, line and column.
@@ -91,7 +103,6 @@ type Modules struct {
 
 // CompileModules compiles modules by file name with the data that they read.
 func CompileModules(at *field.Path, modules map[string]string, data map[string]any, o Options) (*Modules, field.ErrorList) {
-	o.Deadline = cmp.Or(o.Deadline, DefaultDeadline)
 	parsed, errs := parse(modules)
 	if len(errs) > 0 {
 		return nil, invalid(at, errs)
