@@ -116,6 +116,32 @@ func rolesOf(spec *v1alpha1.AccessGrantSpec, digests map[string]string) []v1alph
 	return slices.Compact(out)
 }
 
+// tellFailures tells operators of guardrails that cannot be evaluated, and why, which
+// the people whose grants they judge are not told: each when it comes and when it
+// goes.
+func (r *Reconciler) tellFailures(ctx context.Context, p plan) {
+	failing := map[string]string{}
+	for i := range p.output.Results {
+		for _, reason := range p.output.Results[i].Judgement.Reasons {
+			if _, told := failing[reason.Guardrail]; reason.Failed && !told {
+				failing[reason.Guardrail] = p.output.Results[i].Grant + ": " + reason.Detail
+			}
+		}
+	}
+	log := ctrl.LoggerFrom(ctx)
+	for name, why := range failing {
+		if _, told := r.failing[name]; !told {
+			log.Info("A guardrail cannot be evaluated", "guardrail", name, "because", why)
+		}
+	}
+	for name := range r.failing {
+		if _, still := failing[name]; !still {
+			log.Info("A guardrail can be evaluated again", "guardrail", name)
+		}
+	}
+	r.failing = failing
+}
+
 // audit publishes what guardrails make of the grants.
 func (r *Reconciler) audit(ctx context.Context, seen *observation, p plan) {
 	if r.Audit == nil || seen.snapshot.Guardrails == nil {

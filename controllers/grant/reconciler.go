@@ -67,6 +67,8 @@ type Reconciler struct {
 	// fleet of the last pass that could read it.
 	fleet    *fleet.Fleet
 	problems []inventory.Problem
+	// failing guardrails in the last pass, and of which grant and why.
+	failing map[string]string
 	// placements likewise.
 	placements map[types.NamespacedName][]string
 	// failed counts the passes in a row in which writes failed.
@@ -98,6 +100,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result
 		return ctrl.Result{}, err
 	}
 	plan := r.decide(seen)
+	r.tellFailures(ctx, plan)
 	r.audit(ctx, seen, plan)
 	done := r.commit(ctx, seen, plan)
 	return r.report(ctx, seen, plan, done)
