@@ -4,10 +4,12 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -166,7 +168,7 @@ func freePort(t *testing.T) int {
 }
 
 // serve the webhook with the rights of the manifests, until stop.
-func (w *world) serve(port int) (stop func()) {
+func (w *world) serve(port int, certDir string) (stop func()) {
 	w.Helper()
 	config, err := w.hub.ServiceAccount(w.Context(), system, "sallyport-controller")
 	w.must(err)
@@ -177,7 +179,7 @@ func (w *world) serve(port int) (stop func()) {
 	mgr, err := ctrl.NewManager(config, o)
 	w.must(err)
 	w.must(admission.Setup(mgr, admission.Options{
-		Addr: fmt.Sprintf("localhost:%d", port), Namespace: system, Policy: w.policy,
+		Addr: fmt.Sprintf("localhost:%d", port), CertDir: certDir, Namespace: system, Policy: w.policy,
 		Inventory: members{{Name: "prod-eu-1", Labels: map[string]string{"env": "prod"}, Accepted: true, Delivery: fleet.ManifestWork}},
 	}))
 	ctx, cancel := context.WithCancel(w.Context())
@@ -236,14 +238,15 @@ func (w *world) asked() {
 // TestWebhook asks a real API server.
 func TestWebhook(t *testing.T) {
 	w := newWorld(t)
-	stop := w.serve(w.port)
-	other := w.serve(freePort(t)) // a second replica, that shares Secret and configuration
+	stop := w.serve(w.port, "")
+	other := w.serve(freePort(t), "") // a second replica, that shares Secret and configuration
 	w.asked()
 	t.Run("Grants", func(t *testing.T) { w.in(t).testGrants() })
 	t.Run("EveryVersion", func(t *testing.T) { w.in(t).testEveryVersion() })
 	t.Run("Policy", func(t *testing.T) { w.in(t).testPolicy() })
 	t.Run("Rotation", func(t *testing.T) { w.in(t).testRotation() })
 	t.Run("AppliedAgain", func(t *testing.T) { w.in(t).testAppliedAgain() })
+	t.Run("Files", func(t *testing.T) { w.in(t).testFiles() })
 	t.Run("Garbage", func(t *testing.T) { w.in(t).testGarbage() })
 	other()
 	t.Run("Down", func(t *testing.T) { w.in(t).testDown(stop) })
@@ -388,9 +391,11 @@ func (w *world) testPolicy() {
 	})
 }
 
-// served is what the webhook shows at the port.
-func (w *world) served() string {
-	conn, err := (&tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true}}).DialContext(w.Context(), "tcp", fmt.Sprintf("localhost:%d", w.port))
+// served is what the webhook shows.
+func (w *world) served() string { return w.servedAt(w.port) }
+
+func (w *world) servedAt(port int) string {
+	conn, err := (&tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true}}).DialContext(w.Context(), "tcp", fmt.Sprintf("localhost:%d", port))
 	if err != nil {
 		return ""
 	}
@@ -460,6 +465,34 @@ func (w *world) testAppliedAgain() {
 	}
 	if w.served() != before {
 		t.Error("another certificate is served")
+	}
+}
+
+// testFiles: a certificate of somebody else's is served, and the next one when it
+// takes its place. The Secret is left alone.
+func (w *world) testFiles() {
+	t := w.T
+	dir, port := t.TempDir(), freePort(t)
+	replace := func() (served string) {
+		cert, key, err := w.hub.ServingCertificate("sallyport-webhook.sallyport-system.svc")
+		w.must(err)
+		for name, content := range map[string][]byte{"tls.key": key, "tls.crt": cert} {
+			w.must(os.WriteFile(dir+"/next", content, 0o600))
+			w.must(os.Rename(dir+"/next", dir+"/"+name))
+		}
+		block, _ := pem.Decode(cert)
+		return string(block.Bytes)
+	}
+	first := replace()
+	w.serve(port, dir)
+	for _, want := range []func() string{func() string { return first }, replace} {
+		now := want()
+		w.eventually("the certificate of the files is served", func() string {
+			if w.servedAt(port) != now {
+				return "another, or none"
+			}
+			return ""
+		})
 	}
 }
 

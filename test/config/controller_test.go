@@ -18,6 +18,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
@@ -83,6 +84,23 @@ func TestControllerWithItsOwnRights(t *testing.T) {
 	if made := len(ours(t, hub)); made == 0 {
 		t.Error("there is nothing of Sallyport's on the hub")
 	}
+
+	// What it refuses it has read with its own rights, past the caches.
+	must(t, hub.Create(t.Context(), &v1alpha1.Guardrail{
+		ObjectMeta: metav1.ObjectMeta{Name: "closed"},
+		Spec: v1alpha1.GuardrailSpec{
+			Points: []v1alpha1.GuardrailPoint{v1alpha1.PointAdmission},
+			CEL:    &v1alpha1.CELPolicy{Validations: []v1alpha1.CELValidation{{Expression: "false", Message: "nothing more today"}}},
+		},
+	}))
+	eventually(t, "a grant is refused by a guardrail", func(ctx context.Context) string {
+		more := accessGrant("more", func(o *unstructured.Unstructured) { o.SetNamespace("payments") })
+		err := hub.Create(ctx, more, client.DryRunAll)
+		if !apierrors.IsForbidden(err) || !strings.Contains(err.Error(), `guardrail "closed": nothing more today`) {
+			return fmt.Sprint(err)
+		}
+		return ""
+	})
 
 	must(t, os.WriteFile(repo+"/kustomization.yaml", []byte("resources: [roles/pod-reader.yaml, teams/payments/namespace.yaml]\n"), 0o600))
 	commit(t, repo, "no more payments on-call")

@@ -72,7 +72,7 @@ var rights = map[string]right{
 	"OwnSecrets":      {reason: "Kubeconfigs of members.", resources: "secrets", verbs: read, namespace: namespace},
 	"Guardrails":      {reason: "They judge grants.", group: "access.sallyport.dev", resources: "guardrails guardrailbundles guardrailexceptions", verbs: read},
 	"GuardrailStatus": {reason: "Its own view of them.", group: "access.sallyport.dev", resources: "guardrails/status guardrailbundles/status guardrailexceptions/status", verbs: "update patch"},
-	"NamespaceLabels": {reason: "Guardrails match by them.", resources: "namespaces", verbs: "list watch"},
+	"NamespaceLabels": {reason: "Guardrails match by them.", resources: "namespaces", verbs: read},
 	"BundleSources":   {reason: "The artifact of a bundle.", group: "source.toolkit.fluxcd.io", resources: "ocirepositories gitrepositories buckets", verbs: "get"},
 	"Reports":         {reason: "What was judged, for people.", group: "openreports.io", resources: "reports clusterreports", verbs: read + " create update delete"},
 	"PolicyReports":   {reason: "The same, for older tools.", group: "wgpolicyk8s.io", resources: "policyreports clusterpolicyreports", verbs: read + " create update delete"},
