@@ -95,8 +95,12 @@ func run(out io.Writer, name string, o options) error {
 		}
 	}
 	for _, p := range o.fleet {
+		before := j.inventoried
 		if err := j.path(p, []string{}); err != nil {
 			return fmt.Errorf("cannot read --fleet %q: %w", p, err)
+		}
+		if j.inventoried == before {
+			return fmt.Errorf("cannot read --fleet %q: there is no cluster in it", p)
 		}
 	}
 	for _, b := range o.bundles {

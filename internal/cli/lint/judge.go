@@ -97,7 +97,7 @@ func (j *judge) readFleet() error {
 		return err
 	}
 	j.placements = map[types.NamespacedName][]string{}
-	if hub.knowsClusters() {
+	if knowsClusters(j.read.fleet) {
 		inv := inventory.New(hub, inventory.Options{ProfileNamespaces: hub.profileNamespaces()})
 		f, problems, err := inv.Fleet(context.Background())
 		if err != nil {

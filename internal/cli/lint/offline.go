@@ -43,9 +43,9 @@ func newOffline(objects map[schema.GroupKind][]unstructured.Unstructured) (*offl
 }
 
 // knowsClusters reports whether there is any object that is a cluster.
-func (h *offline) knowsClusters() bool {
+func knowsClusters(objects map[schema.GroupKind][]unstructured.Unstructured) bool {
 	return slices.ContainsFunc([]schema.GroupVersionKind{inventory.ManagedClusterKind, inventory.KarmadaClusterKind, inventory.ClusterProfileKind},
-		func(k schema.GroupVersionKind) bool { return len(h.objects[k.GroupKind()]) > 0 })
+		func(k schema.GroupVersionKind) bool { return len(objects[k.GroupKind()]) > 0 })
 }
 
 // profileNamespaces are those that have ClusterProfiles.

@@ -72,6 +72,8 @@ type read struct {
 	// fleet objects, by kind.
 	fleet    map[apischema.GroupKind][]unstructured.Unstructured
 	findings []finding
+	// inventoried is how many objects of the fleet there are.
+	inventoried int
 
 	kinds []apischema.GroupKind
 	// kept are the objects by build and label.
@@ -201,6 +203,7 @@ func (r *read) add(files *documents, f *source.Found, content map[string]any, wi
 			u.SetNamespace(inventory.DefaultProfileNamespace)
 		}
 		r.fleet[gk] = append(r.fleet[gk], u)
+		r.inventoried++
 	case gk.Group == v1alpha1.GroupVersion.Group, gk == apischema.GroupKind{Kind: namespaceKind}:
 		if only == nil || slices.Contains(only, gk.Kind) {
 			r.own(files, f, &u, gv, within)
