@@ -414,6 +414,21 @@ func TestDecided(t *testing.T) {
 	}
 }
 
+// TestLargest: S22. The largest grant that an API server stores costs no policy more
+// than it may, so that nobody makes one undecided by length.
+func TestLargest(t *testing.T) {
+	s := largest()
+	in := inputOf(t, s)
+	for _, r := range everyGuardrail(t, library(t)) {
+		if r.Points&guardrail.GrantPoints == 0 {
+			continue
+		}
+		if _, err := r.Check.Check(in); err != nil {
+			t.Errorf("%s: %v", r.Name, err)
+		}
+	}
+}
+
 // TestTwins: what is written in both languages says the same, word for word.
 func TestTwins(t *testing.T) {
 	twins := 0

@@ -2,6 +2,7 @@ package policies_test
 
 import (
 	"cmp"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -285,4 +286,32 @@ func (r random) request() *guardrail.Input {
 	}
 	slices.SortFunc(in.Grants, func(a, b *guardrail.GrantInfo) int { return cmp.Compare(a.Name, b.Name) })
 	return in
+}
+
+// largest is a grant of about the 1.5 MB that an API server stores, and none of it
+// is what a policy finds early.
+func largest() compileSnapshot {
+	const words = 8 // in each list
+	s := newRandom(3).grant()
+	g := &s.Grants[0]
+	spec := *g.Spec
+	spec.Access, spec.Validity = nil, nil
+	for i := range 64 {
+		var e v1alpha1.AccessEntry
+		for j := range 64 {
+			var rule v1alpha1.PolicyRule
+			for k := range words {
+				rule.Verbs = append(rule.Verbs, fmt.Sprintf("verb%d", k))
+				rule.APIGroups = append(rule.APIGroups, fmt.Sprintf("group%d.example.com", k))
+				rule.Resources = append(rule.Resources, fmt.Sprintf("resource%d-%d", j, k))
+			}
+			e.Rules = append(e.Rules, rule)
+			e.Namespaces = append(e.Namespaces, v1alpha1.NamespaceName(fmt.Sprintf("namespace%d-%d", i, j)))
+		}
+		// A star before what is looked for, and nothing that is found.
+		e.Rules[63].Verbs[0] = "*"
+		spec.Access = append(spec.Access, e)
+	}
+	g.Spec = &spec
+	return s
 }

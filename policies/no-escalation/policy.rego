@@ -28,10 +28,10 @@ escalates(entry) if {
 # The verbs by a star, where they mean something.
 escalates(entry) if {
 	some rule in entry.rules
-	some verb, resources in means
-	some group, names in resources
+	"*" in rule.verbs
+	some group, names in means
 	some name in names
-	rbac.allows(rule, verb, group, name)
+	rbac.allows(rule, "*", group, name)
 }
 
 # An extra attribute of a user is a subresource of any name.
@@ -47,15 +47,10 @@ escalating(verb) if verb in {"escalate", "bind", "impersonate"}
 # The constrained forms of KEP-5284.
 escalating(verb) if strings.any_prefix_match(verb, ["impersonate:", "impersonate-on:"])
 
-roles := {"rbac.authorization.k8s.io": {"roles", "clusterroles"}}
-
 means := {
-	"escalate": roles,
-	"bind": roles,
-	"impersonate": {
-		"": {"users", "groups", "serviceaccounts"},
-		"authentication.k8s.io": {"users", "groups", "serviceaccounts", "nodes", "uids", "userextras"},
-	},
+	"rbac.authorization.k8s.io": {"roles", "clusterroles"},
+	"": {"users", "groups", "serviceaccounts"},
+	"authentication.k8s.io": {"users", "groups", "serviceaccounts", "nodes", "uids", "userextras"},
 }
 
 # unknown is what a role of the member is called that the parameters do not name.

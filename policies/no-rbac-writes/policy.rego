@@ -32,12 +32,18 @@ groups := {"rbac.authorization.k8s.io", "authorization.openshift.io"}
 
 objects := {"roles", "rolebindings", "clusterroles", "clusterrolebindings"}
 
+# Verbs and resources of a rule are independent, and are looked at apart.
 gives(entry) if {
 	some rule in entry.rules
-	some verb in writing
+	writes(rule)
 	some group in groups
 	some resource in objects
-	rbac.allows(rule, verb, group, resource)
+	rbac.allows(rule, rule.verbs[0], group, resource)
+}
+
+writes(rule) if {
+	some verb in rule.verbs
+	verb in (writing | {"*"})
 }
 
 # unknown is what a role of the member is called that the parameters do not name.

@@ -29,9 +29,11 @@ complete if is_array(input.parameters.memberRoles)
 # whole object, that of deletecollection all that it deletes.
 reading := {"get", "list", "watch", "update", "patch", "deletecollection"}
 
+# Verbs and resources of a rule are independent, and are looked at apart.
 gives(entry) if {
 	some rule in entry.rules
-	some verb in reading
+	some verb in rule.verbs
+	verb in (reading | {"*"})
 	rbac.allows(rule, verb, "", "secrets")
 }
 
