@@ -1,6 +1,6 @@
 // Command bench runs the benchmarks and prints their figures beside the targets.
 // Times move with the machine and its load: it prints what it measured, and fails
-// only where a benchmark does.
+// only where a benchmark does. The processor time beside some of them moves less.
 package main
 
 import (
@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path"
 	"regexp"
 	"runtime"
 	"strconv"
@@ -17,20 +18,53 @@ import (
 	"text/tabwriter"
 )
 
-// target is a figure that a benchmark is to stay below.
-type target struct {
+// group of rows about the benchmarks of one package.
+type group struct {
+	title string
+	pkg   string // folder, from the root of the repository
+	bench string // pattern of the benchmarks that are run
+	short bool   // each takes microseconds: run for a time, not for a number of times
+	rows  []row
+}
+
+// row is a figure, and what it is to stay below; 0 for nothing.
+type row struct {
 	name   string // of the benchmark, without the number of processors
 	what   string
 	metric string // as the testing package names it
 	limit  float64
 	unit   string
-	scale  float64
+	// peer is the benchmark of the same group whose figure this one is compared with.
+	peer string
 }
 
-// targets of the project for 10,000 grants over 1,000 members, 20 each. Smaller
-// sizes have none, and show how the cost grows.
-func targets() []target {
-	var out []target
+// scales of units, in what the testing package measures.
+var scales = map[string]float64{"s": 1e9, "ms": 1e6, "µs": 1e3, "MiB": 1, "": 1}
+
+// groups with the targets of the project for 10,000 grants over 1,000 members, 20
+// each. Smaller sizes have none, and show how the cost grows.
+func groups() []group {
+	return []group{
+		{"compile, 1,000 members, each grant on 20", "internal/core/compile", "Compile", false, compiled()},
+		{"compile and judge 10,000 grants, 1,000 members, each grant on 20", "test/bench", "Guarded", false, guarded()},
+		{"one request, one guardrail of the library (no-exec-without-ticket), refused", "test/bench", "Request", true, []row{
+			{"BenchmarkRequest/cel", "CEL: p50", "p50-ns", 0, "µs", "BenchmarkRequest/opa"},
+			{"BenchmarkRequest/cel", "CEL: p99", "p99-ns", 0, "µs", "BenchmarkRequest/opa"},
+			{"BenchmarkRequest/rego", "Rego: p50", "p50-ns", 15, "µs", "BenchmarkRequest/opa"},
+			{"BenchmarkRequest/rego", "Rego: p99", "p99-ns", 0, "µs", "BenchmarkRequest/opa"},
+			{"BenchmarkRequest/opa", "peer: OPA's documented RBAC example: p50", "p50-ns", 0, "µs", ""},
+			{"BenchmarkRequest/opa", "peer: OPA's documented RBAC example: p99", "p99-ns", 0, "µs", ""},
+		}},
+		{"guardrails in CEL, one document", "internal/policy/cel", "^BenchmarkCheck$", true,
+			evaluated("request", "BenchmarkCheck/Request/%d/Cold", "grant", "BenchmarkCheck/Grant/%d/Cold")},
+		{"guardrails in Rego, one document", "internal/policy/rego", "^BenchmarkCheck$", true,
+			evaluated("request", "BenchmarkCheck/request/%d/cold", "grant", "BenchmarkCheck/grant/%d/cold")},
+		{"ceilings, one document", "internal/policy/ceiling", "^BenchmarkSet$", true,
+			evaluated("grant that passes", "BenchmarkSet/%d/pass", "grant that is refused", "BenchmarkSet/%d/refuse")},
+	}
+}
+
+func compiled() (out []row) {
 	for _, karmada := range []bool{false, true} {
 		path := ""
 		if karmada {
@@ -43,32 +77,86 @@ func targets() []target {
 			}
 			size := fmt.Sprintf("grants=%d/karmada=%t", n, karmada)
 			out = append(out,
-				target{"BenchmarkCompileFull/" + size, fmt.Sprintf("%d grants%s: full", n, path), "ns/op", full, "s", 1e9},
-				target{"BenchmarkCompileOne/" + size, fmt.Sprintf("%d grants%s: one changed", n, path), "ns/op", one, "ms", 1e6},
-				target{"BenchmarkCompileFull/" + size, fmt.Sprintf("%d grants%s: memory held", n, path), "MiB-live", memory, "MiB", 1},
+				row{"BenchmarkCompileFull/" + size, fmt.Sprintf("%d grants%s: full", n, path), "ns/op", full, "s", ""},
+				row{"BenchmarkCompileOne/" + size, fmt.Sprintf("%d grants%s: one changed", n, path), "ns/op", one, "ms", ""},
+				row{"BenchmarkCompileFull/" + size, fmt.Sprintf("%d grants%s: memory held", n, path), "MiB-live", memory, "MiB", ""},
 			)
 		}
 	}
 	return out
 }
 
-func main() {
-	benchtime := flag.String("benchtime", "5x", "as of go test")
-	flag.Parse()
-	figures, err := run(*benchtime)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "error: "+err.Error())
-		os.Exit(1)
+func guarded() (out []row) {
+	for _, p := range []struct{ name, what string }{
+		{"none", "no guardrails"}, {"library", "20 of the library, CEL and a ceiling"}, {"rego", "20 in Rego"},
+	} {
+		full, one := "BenchmarkGuardedFull/"+p.name, "BenchmarkGuardedOne/"+p.name
+		out = append(out,
+			row{full, p.what + ": full", "ns/op", 0, "s", ""},
+			row{full, p.what + ": full, processor time", "cpu-ns/op", 0, "s", ""},
+			row{full, p.what + ": memory held", "MiB-live", 0, "MiB", ""},
+			row{one, p.what + ": one grant changed", "ns/op", 0, "ms", ""},
+			row{one, p.what + ": one grant changed, processor time", "cpu-ns/op", 0, "ms", ""},
+		)
 	}
-	if err := table(os.Stdout, figures); err != nil {
+	return append(out,
+		row{"BenchmarkGuardedFull/rego", "20 in Rego: grants that could not be judged in time", "undecided", 0, "", ""},
+		row{"BenchmarkGuardedMore", "one more guardrail than 20", "ns/op", 0, "ms", ""},
+		row{"BenchmarkGuardedMore", "one more guardrail than 20, processor time", "cpu-ns/op", 0, "ms", ""},
+		row{"BenchmarkGuardedLater", "a minute later: 2 of 20 depend on the time", "ns/op", 0, "ms", ""},
+		row{"BenchmarkGuardedLater", "a minute later, processor time", "cpu-ns/op", 0, "ms", ""},
+	)
+}
+
+// evaluated are rows of pairs of what is judged and the pattern of its benchmark.
+func evaluated(pairs ...string) (out []row) {
+	for i := 0; i < len(pairs); i += 2 {
+		for _, n := range []int{1, 20, 100} {
+			name := fmt.Sprintf(pairs[i+1], n)
+			out = append(out, row{name, fmt.Sprintf("%s, by %d", pairs[i], n), "ns/op", 0, "µs", ""})
+		}
+	}
+	return out
+}
+
+func main() {
+	benchtime := flag.String("benchtime", "5x", "as of go test, where one run takes long")
+	shorttime := flag.String("shorttime", "500ms", "as of go test, where one run takes microseconds")
+	only := flag.String("only", "", "part of the titles of the groups that are run")
+	flag.Parse()
+	if err := run(*benchtime, *shorttime, *only); err != nil {
 		fmt.Fprintln(os.Stderr, "error: "+err.Error())
 		os.Exit(1)
 	}
 }
 
+// run the groups, then print them all.
+func run(benchtime, shorttime, only string) error {
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	for _, g := range groups() {
+		if !strings.Contains(g.title, only) {
+			continue
+		}
+		times, before := benchtime, load()
+		if g.short {
+			times = shorttime
+		}
+		figures, err := g.run(times)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(w, "\n%s (load %s to %s)\tmeasured\ttarget\t\tpeer\n", g.title, before, load())
+		if err := g.print(w, figures); err != nil {
+			return err
+		}
+	}
+	fmt.Printf("\n%d processors, %s\n", runtime.NumCPU(), runtime.Version())
+	return w.Flush()
+}
+
 // run the benchmarks: figures by benchmark and metric.
-func run(benchtime string) (map[string]map[string]float64, error) {
-	cmd := exec.Command("go", "test", "-run", "^$", "-bench", "Compile", "-benchmem", "-benchtime", benchtime, "-timeout", "60m", "./internal/core/compile/")
+func (g *group) run(benchtime string) (map[string]map[string]float64, error) {
+	cmd := exec.Command("go", "test", "-run", "^$", "-bench", g.bench, "-benchmem", "-benchtime", benchtime, "-timeout", "60m", "./"+path.Clean(g.pkg)+"/")
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -79,7 +167,7 @@ func run(benchtime string) (map[string]map[string]float64, error) {
 	}
 	figures := read(io.TeeReader(out, os.Stderr))
 	if err := cmd.Wait(); err != nil {
-		return nil, fmt.Errorf("cannot run the benchmarks: %w", err)
+		return nil, fmt.Errorf("cannot run the benchmarks of %s: %w", g.pkg, err)
 	}
 	return figures, nil
 }
@@ -105,26 +193,25 @@ func read(from io.Reader) map[string]map[string]float64 {
 	return figures
 }
 
-func table(to io.Writer, figures map[string]map[string]float64) error {
-	fmt.Fprintf(to, "\ncompile, 1,000 members, each grant on 20; %d processors, load %s\n\n", runtime.NumCPU(), load())
-	w := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "what\tmeasured\ttarget\t")
-	for _, t := range targets() {
-		v, ok := figures[t.name][t.metric]
+func (g *group) print(to io.Writer, figures map[string]map[string]float64) error {
+	for _, r := range g.rows {
+		v, ok := figures[r.name][r.metric]
 		if !ok {
-			return fmt.Errorf("there is no figure %s of %s", t.metric, t.name)
+			return fmt.Errorf("there is no figure %s of %s in %s", r.metric, r.name, g.pkg)
 		}
-		v /= t.scale
-		wanted, verdict := "", ""
-		if t.limit > 0 {
-			wanted, verdict = fmt.Sprintf("≤ %g %s", t.limit, t.unit), "met"
-			if v > t.limit {
+		wanted, verdict, beside := "", "", ""
+		if r.limit > 0 {
+			wanted, verdict = fmt.Sprintf("≤ %g %s", r.limit, r.unit), "met"
+			if v > r.limit*scales[r.unit] {
 				verdict = "MISSED"
 			}
 		}
-		fmt.Fprintf(w, "%s\t%.3g %s\t%s\t%s\n", t.what, v, t.unit, wanted, verdict)
+		if peer := figures[r.peer][r.metric]; peer > 0 {
+			beside = fmt.Sprintf("%.3g of its %.3g %s", v/peer, peer/scales[r.unit], r.unit)
+		}
+		fmt.Fprintf(to, "  %s\t%.3g %s\t%s\t%s\t%s\n", r.what, v/scales[r.unit], r.unit, wanted, verdict, beside)
 	}
-	return w.Flush()
+	return nil
 }
 
 // load of the machine over the last minute, where it can be told.
