@@ -405,7 +405,7 @@ func testRefused(t *testing.T, w *world) {
 			}, v1alpha1.ReasonFetchFailed, "redirected to another server"},
 		"File": {"The URL is that of a file.",
 			func(s *scene) {
-				s.artifact(meta.Artifact{URL: "file:///etc/passwd", Digest: "sha256:00", Revision: "r", LastUpdateTime: metav1.NewTime(s.now)})
+				s.artifact(meta.Artifact{URL: "file://localhost/etc/passwd", Digest: "sha256:00", Revision: "r", LastUpdateTime: metav1.NewTime(s.now)})
 			}, v1alpha1.ReasonFetchFailed, "neither http nor https"},
 		"Large": {"It is more than it may be.",
 			func(s *scene) { s.serve(make([]byte, bundle.MaxArchive+1), nil) }, v1alpha1.ReasonFetchFailed, "it has more than 716800 bytes"},

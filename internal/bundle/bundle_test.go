@@ -150,6 +150,7 @@ func TestOpen(t *testing.T) {
 		"LargeArchive":     {"It would not fit into a ConfigMap.", make([]byte, bundle.MaxArchive+1), "the most is"},
 		"Bomb":             {"It unpacks to more than it may.", archive(t, m, entry{name: "bomb.json", content: strings.Repeat("0", bundle.MaxContent+1)}), "has more than 16777216 bytes"},
 		"BombOfMany":       {"All files together.", archive(t, m, entry{name: "a", content: strings.Repeat("0", bundle.MaxContent/2)}, entry{name: "b", content: strings.Repeat("0", bundle.MaxContent/2)}), "has more than 16777216 bytes"},
+		"BombOfHeaders":    {"And what describes them.", archive(t, m, entry{name: "a", content: strings.Repeat("0", bundle.MaxContent-3*512)}, entry{name: "b"}), "has more than 16777216 bytes"},
 		"ManyFolders":      {"Entries cost, also without content.", archive(t, append(slices.Repeat([]entry{{name: "a/", kind: tar.TypeDir}}, bundle.MaxFiles), m)...), "has more than 2000 entries"},
 		"UnsignedIsOpened": {"Whether a signature is needed is not asked here.", simple(t), ""},
 	}
@@ -488,4 +489,35 @@ func TestFrom(t *testing.T) {
 	if _, err := bundle.FromFolder(fstest.MapFS{".manifest": {Data: make([]byte, bundle.MaxContent+1)}}); err == nil {
 		t.Error("a folder is packed without limit")
 	}
+}
+
+// FuzzOpen: whatever comes, what is opened is within the limits, and what verifies is
+// what was signed.
+func FuzzOpen(f *testing.F) {
+	key := ecPair(f)
+	signed := sign(f, simple(f), bundle.Signer{Key: key.private, KeyID: "k", Algorithm: "ES256"})
+	want, err := bundle.Open(signed)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(signed)
+	f.Add(simple(f))
+	f.Add(archive(f, entry{name: ".manifest", content: manifest42}, entry{name: "x.rego", content: "package x\n\ndeny contains 1\n"}))
+	trusted := trusts("", v1alpha1.BundleKey{ID: "k", Algorithm: "ES256", PublicKey: key.public})
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		b, err := bundle.Open(raw)
+		if err != nil {
+			return
+		}
+		if _, err := b.Content(); err == nil && len(raw) > bundle.MaxArchive {
+			t.Error("an archive beyond the limit was read")
+		}
+		if _, err := b.Verify(trusted); err != nil {
+			return
+		}
+		got, _ := b.Revision()
+		if r, _ := want.Revision(); got != r {
+			t.Errorf("revision %v verifies, and %v was signed", got, r)
+		}
+	})
 }
