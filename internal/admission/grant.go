@@ -118,11 +118,11 @@ func (h *Handler) judgeBy(ctx context.Context, from client.Reader, set *guardrai
 		return guardrail.Judgement{}, err
 	}
 	s.Grants = []compile.Grant{compilable(g, h.origin(ctx, g))}
-	out := compile.Grants(s)
-	if len(out.Results) != 1 {
-		return guardrail.Judgement{}, fmt.Errorf("cannot judge grant %q: it has %d results", g.Namespace+"/"+g.Name, len(out.Results))
+	results := compile.Judge(s)
+	if len(results) != 1 {
+		return guardrail.Judgement{}, fmt.Errorf("cannot judge grant %q: it has %d results", g.Namespace+"/"+g.Name, len(results))
 	}
-	return out.Results[0].Judgement, nil
+	return results[0].Judgement, nil
 }
 
 // world is a snapshot without grants, roles and namespaces.

@@ -109,9 +109,12 @@ func judgeStanding(ctx context.Context, st *standing) []compile.Result {
 		for _, g := range part {
 			s.Grants = append(s.Grants, compilable(g, observed(g.Status.Source)))
 		}
-		compiled := compile.Grants(s)
+		byKey := map[string]compile.Result{}
+		for _, r := range compile.Judge(s) {
+			byKey[r.Grant] = r
+		}
 		for _, g := range part {
-			r, _ := compiled.Result(keyOf(g)) // of a grant that has none: denied, as everywhere
+			r := byKey[keyOf(g)] // of a grant that has none: denied, as everywhere
 			r.Grant = keyOf(g)
 			out = append(out, r)
 		}

@@ -133,6 +133,23 @@ func Grants(s Snapshot) Output {
 	return c.Grants(s)
 }
 
+// Judge is the Results of Grants, for who wants no objects: what guardrails make of
+// each grant, and on which clusters it gives something.
+func Judge(s Snapshot) []Result {
+	var c Compiler
+	c.follow(&s)
+	seen := make(map[string]bool, len(s.Grants))
+	out := make([]Result, 0, len(s.Grants))
+	for i := range s.Grants {
+		if key := s.Grants[i].Key(); !seen[key] {
+			seen[key] = true
+			out = append(out, c.renew(nil, &s.Grants[i], &s).outcome())
+		}
+	}
+	slices.SortFunc(out, func(a, b Result) int { return strings.Compare(a.Grant, b.Grant) })
+	return out
+}
+
 // Result of the grant with that key, and whether there is one.
 func (o *Output) Result(key string) (Result, bool) {
 	i, ok := slices.BinarySearchFunc(o.Results, key, func(r Result, k string) int { return strings.Compare(r.Grant, k) })

@@ -217,6 +217,17 @@ func TestJudged(t *testing.T) {
 	}
 }
 
+// FuzzJudge: judging alone comes to what compiling comes to.
+func FuzzJudge(f *testing.F) {
+	fuzz(f, 100, func(t *testing.T, c *choices) {
+		w := newWorld(c)
+		w.judge(c)
+		if diff := cmp.Diff(Grants(w.snapshot()).Results, Judge(w.snapshot())); diff != "" {
+			t.Fatalf("judging alone differs (-Grants +Judge):\n%s", diff)
+		}
+	})
+}
+
 // FuzzUndecidedNeverWidens: S16. Whatever stands and whatever is asked for, while
 // nothing can be judged nobody has on any cluster what they did not have.
 func FuzzUndecidedNeverWidens(f *testing.F) {
