@@ -27,7 +27,7 @@ GENERATED = $(wildcard api/*/zz_generated.deepcopy.go api/*/*/zz_generated.deepc
 	config/crd/bases config/rbac/role.yaml docs/reference/api.md docs/reference/cli.md
 
 # What the end-to-end tests run, brought before them with progress shown.
-PROGRAMS := etcd kube-apiserver kube-controller-manager ocm-work ocm-placement
+PROGRAMS := etcd kube-apiserver kube-controller-manager ocm-work ocm-placement opa
 PEER_PROGRAMS := $(PROGRAMS) kubectl karmada-aggregated-apiserver karmada-controller-manager kustomize-controller
 
 # Packages with end-to-end tests against real peers, by their build tag.
