@@ -444,7 +444,7 @@ func TestTwins(t *testing.T) {
 				t.Errorf("one looks at the instant: %t in CEL, %t in Rego", a.Check.Timed(), b.Check.Timed())
 			}
 			rnd := newRandom(2)
-			for i := range 1000 {
+			for i := range 1500 {
 				in := inputOf(t, rnd.grant())
 				if a.Points.Has(guardrail.Request) && (i%2 == 0 || a.Points&guardrail.GrantPoints == 0) {
 					in = rnd.request()
