@@ -66,10 +66,10 @@ type Metadata struct {
 	Namespace string `json:"namespace"`
 	// Name of the grant.
 	Name string `json:"name"`
-	// Labels of the grant.
+	// Labels of the grant, without those in which tools keep their notes: kubectl,
+	// Flux, Argo CD and Sallyport itself.
 	Labels map[string]string `json:"labels,omitempty"`
-	// Annotations of the grant, without those that tools keep their notes in:
-	// kubectl.kubernetes.io/last-applied-configuration and Sallyport's own.
+	// Annotations of the grant, without the notes of tools likewise.
 	Annotations map[string]string `json:"annotations,omitempty"`
 }
 
