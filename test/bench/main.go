@@ -150,7 +150,7 @@ func run(benchtime, shorttime, only string) error {
 			return err
 		}
 	}
-	fmt.Printf("\n%d processors, %s\n", runtime.NumCPU(), runtime.Version())
+	fmt.Fprintf(w, "\n%d processors, %s\n", runtime.NumCPU(), runtime.Version())
 	return w.Flush()
 }
 
@@ -207,11 +207,19 @@ func (g *group) print(to io.Writer, figures map[string]map[string]float64) error
 			}
 		}
 		if peer := figures[r.peer][r.metric]; peer > 0 {
-			beside = fmt.Sprintf("%.3g of its %.3g %s", v/peer, peer/scales[r.unit], r.unit)
+			beside = fmt.Sprintf("%s of its %s %s", brief(v/peer), brief(peer/scales[r.unit]), r.unit)
 		}
-		fmt.Fprintf(to, "  %s\t%.3g %s\t%s\t%s\t%s\n", r.what, v/scales[r.unit], r.unit, wanted, verdict, beside)
+		fmt.Fprintf(to, "  %s\t%s %s\t%s\t%s\t%s\n", r.what, brief(v/scales[r.unit]), r.unit, wanted, verdict, beside)
 	}
 	return nil
+}
+
+// brief is a figure with three digits that count, and without an exponent.
+func brief(v float64) string {
+	if v >= 100 {
+		return strconv.FormatFloat(v, 'f', 0, 64)
+	}
+	return strconv.FormatFloat(v, 'g', 3, 64)
 }
 
 // load of the machine over the last minute, where it can be told.
