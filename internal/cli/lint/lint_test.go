@@ -101,15 +101,25 @@ func TestJUnit(t *testing.T) {
 	}
 }
 
-// TestTextIsSafe: S25. What tenants write reaches the terminal as text, on one line.
+// TestTextIsSafe: S25. What tenants write, in messages, in names and in names of
+// files, reaches the terminal as text, on one line.
 func TestTextIsSafe(t *testing.T) {
-	dir := write(t, map[string]string{"b.yaml": grant("deletes", "delete"), "g.yaml": guardrailYAML})
-	var out bytes.Buffer
-	if err := run(&out, dir, options{output: "text"}); err == nil {
-		t.Error("no error")
-	}
-	if strings.ContainsAny(out.String(), "\u001b\u202e") || strings.Count(out.String(), "\n") != 2 {
-		t.Errorf("%q", out.String())
+	dir := write(t, map[string]string{
+		"b.yaml": grant("deletes", "delete"), "g.yaml": guardrailYAML,
+		"c\n\u001b[2J.yaml":    grant(`"a\n\u001b[2J\u202e"`, "delete"),
+		"d/kustomization.yaml": `{resources: [d.yaml], "a\u001b[2J\u202e\nb": x}`,
+		"e.yaml":               strings.Replace(grant("e", "get"), "spec:", `spec: {"x\n\u001b[2J\u202e": y}`+"\nspec2:", 1),
+	})
+	for _, output := range []string{"text", "junit"} {
+		var out bytes.Buffer
+		if err := run(&out, dir, options{output: output}); err == nil {
+			t.Error("no error")
+		}
+		for line := range strings.Lines(strings.TrimSuffix(out.String(), "\n")) {
+			if text := strings.TrimSuffix(line, "\n"); clean(text) != text || output == "text" && !strings.HasPrefix(text, dir) && !strings.HasPrefix(text, "warning: ") {
+				t.Errorf("%q", line)
+			}
+		}
 	}
 }
 

@@ -25,9 +25,9 @@ func writeText(w io.Writer, j *judge) error {
 		}
 		text := f.text()
 		if f.build != "" {
-			text += " [built by " + f.build + "]"
+			text += " [built by " + clean(f.build) + "]"
 		}
-		fmt.Fprintf(tab, "%s\t%s\t%s\t%s\n", f.place, f.severity, cmp.Or(f.object, "-"), text)
+		fmt.Fprintf(tab, "%s\t%s\t%s\t%s\n", clean(f.place.String()), f.severity, cmp.Or(clean(f.object), "-"), text)
 	}
 	if err := tab.Flush(); err != nil {
 		return err
@@ -96,7 +96,7 @@ func writeJUnit(w io.Writer, j *judge) error {
 		if !known {
 			i = len(s.Cases)
 			cases[object+"\x00"+file] = i
-			s.Cases = append(s.Cases, junit.Case{Class: cmp.Or(file, "lint"), Name: cmp.Or(object, "repository"), File: file, Line: line})
+			s.Cases = append(s.Cases, junit.Case{Class: cmp.Or(clean(file), "lint"), Name: cmp.Or(clean(object), "repository"), File: clean(file), Line: line})
 		}
 		return i
 	}
@@ -109,7 +109,7 @@ func writeJUnit(w io.Writer, j *judge) error {
 		c := &s.Cases[add(f.object, f.place.File, f.place.Line)]
 		text := f.text()
 		if f.place.File != "" {
-			text = f.place.String() + ": " + text
+			text = clean(f.place.String()) + ": " + text
 		}
 		if f.severity <= invalid {
 			c.Failures = append(c.Failures, text)
