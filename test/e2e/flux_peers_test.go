@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/fluxcd/pkg/apis/meta"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -27,7 +29,8 @@ func TestFlux(t *testing.T) {
 	w.byKubeconfig("prod-1", prod)
 	w.byKubeconfig("dev-1", dev)
 	w.must(w.fleet.StartKustomizeController(w.ctx))
-	w.controller()
+	w.create(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "payments"}}) // what asked probes with is in it
+	w.asked()
 	prod1, dev1 := w.member("prod-1"), w.member("dev-1")
 	repo := newRepository(t, "flux")
 	push := func(message string) string {
@@ -45,6 +48,7 @@ func TestFlux(t *testing.T) {
 	w.kubectlAdmin("apply", "-k", filepath.Join(repo.dir, "hub"))
 	t.Run("grants become ready, and so Flux does", func(t *testing.T) {
 		begin := time.Now()
+		w.flux("access-guardrails", first, "True ReconciliationSucceeded")
 		w.flux("access-roles", first, "True ReconciliationSucceeded")
 		w.flux("access-grants", first, "True ReconciliationSucceeded")
 		t.Logf("ready after %s", time.Since(begin).Round(time.Millisecond))
@@ -87,6 +91,53 @@ func TestFlux(t *testing.T) {
 		w.ready("payments", "bob-dev", "False Rejected")
 		repo.replace(bobFile, "pod-raeder", "pod-reader")
 		w.flux("access-grants", push("The slip is mended"), "True ReconciliationSucceeded")
+	})
+
+	// S26, by the order of the Kustomizations.
+	t.Run("a commit with a grant and the guardrail that refuses it", func(t *testing.T) {
+		before := w.grant("payments", "bob-dev")
+		const ceiling = "access/guardrails/payments-ceiling.yaml"
+		repo.replace(ceiling, "pods/log, services,", "pods/log,")
+		repo.replace(bobFile, "  - roleRef: {kind: AccessRole, name: pod-reader}\n", "  - rules: [{apiGroups: [\"\"], resources: [services], verbs: [list]}]\n")
+		revision := push("Services for bob, and for nobody")
+		w.flux("access-guardrails", revision, "True ReconciliationSucceeded")
+		w.flux("access-grants", revision, "False ReconciliationFailed")
+		message := w.fluxMessage("access-grants")
+		for _, text := range []string{"AccessGrant/payments/bob-dev", `guardrail "payments-ceiling"`, "services"} {
+			if !strings.Contains(message, text) {
+				t.Errorf("Flux does not say %s: %s", text, message)
+			}
+		}
+		if after := w.grant("payments", "bob-dev"); after.Generation != before.Generation {
+			t.Error("the grant was changed")
+		}
+		if !w.can("dev-1", bob, "list", "pods", "payments") || w.can("dev-1", bob, "list", "services", "payments") {
+			t.Error("bob has not what he had before")
+		}
+	})
+
+	t.Run("an exception comes before the grant that needs it", func(t *testing.T) {
+		now := time.Now().UTC()
+		repo.write("access/guardrails/bob-services.yaml", fmt.Sprintf(`apiVersion: access.sallyport.dev/v1alpha1
+kind: GuardrailException
+metadata: {name: bob-services, namespace: payments}
+spec:
+  guardrail: payments-ceiling
+  grant: bob-dev
+  reason: Bob looks at services
+  ticket: SEC-78
+  notBefore: %q
+  notAfter: %q
+`, now.Add(-time.Hour).Format(time.RFC3339), now.Add(time.Hour).Format(time.RFC3339)))
+		repo.replace("access/guardrails/kustomization.yaml", "- payments-ceiling.yaml\n", "- payments-ceiling.yaml\n- bob-services.yaml\n")
+		w.flux("access-grants", push("SEC-78: services for bob, for an hour"), "True ReconciliationSucceeded")
+		w.waitCan(true, "dev-1", bob, "list", "services", "payments")
+
+		repo.replace("access/guardrails/kustomization.yaml", "- bob-services.yaml\n", "")
+		repo.git("checkout", "--quiet", strings.TrimPrefix(first, "main@sha1:"), "--", bobFile)
+		w.flux("access-grants", push("Pods again for bob"), "True ReconciliationSucceeded")
+		w.waitCan(false, "dev-1", bob, "list", "services", "payments")
+		w.waitCan(true, "dev-1", bob, "list", "pods", "payments")
 	})
 
 	t.Run("suspended in Git", func(t *testing.T) {
