@@ -3,6 +3,7 @@ package lint
 import (
 	"bytes"
 	"encoding/xml"
+	"io"
 	"maps"
 	"os"
 	"path/filepath"
@@ -116,9 +117,21 @@ func TestTextIsSafe(t *testing.T) {
 			t.Error("no error")
 		}
 		for line := range strings.Lines(strings.TrimSuffix(out.String(), "\n")) {
-			if text := strings.TrimSuffix(line, "\n"); clean(text) != text || output == "text" && !strings.HasPrefix(text, dir) && !strings.HasPrefix(text, "warning: ") {
+			if text := strings.TrimSuffix(line, "\n"); strings.ContainsAny(text, "\u001b\u202e") || output == "text" && !strings.HasPrefix(text, dir) && !strings.HasPrefix(text, "warning: ") {
 				t.Errorf("%q", line)
 			}
+		}
+	}
+}
+
+// TestPoint: lint asks at the point Plan, and at no other.
+func TestPoint(t *testing.T) {
+	for points, want := range map[string]bool{"Plan": true, "Admission": false, "Compile": false, "Plan, Compile": true} {
+		dir := write(t, map[string]string{
+			"a.yaml": grant("deletes", "delete"), "g.yaml": strings.Replace(guardrailYAML, "spec:\n", "spec:\n  points: ["+points+"]\n", 1),
+		})
+		if refused := run(io.Discard, dir, options{output: "text"}) != nil; refused != want {
+			t.Errorf("%s: refused %t", points, refused)
 		}
 	}
 }
