@@ -2,6 +2,7 @@ package examples_test
 
 import (
 	"cmp"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -22,6 +23,8 @@ import (
 )
 
 const examples = "../../gitops-examples"
+
+var update = flag.Bool("update", false, "copy the guardrails of policies/ into the examples")
 
 // access is where each example keeps what it brings to the hub, in the order in
 // which it is brought.
@@ -112,12 +115,17 @@ func TestGuardrailsAreTheLibrarys(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
+				if *update {
+					if err := os.WriteFile(file, want, 0o644); err != nil {
+						t.Fatal(err)
+					}
+				}
 				got, err := os.ReadFile(file)
 				if err != nil {
 					t.Fatal(err)
 				}
 				if diff := gocmp.Diff(string(want), string(got)); diff != "" {
-					t.Errorf("%s is not %s (-want +got):\n%s", file, original, diff)
+					t.Errorf("%s is not %s; -update copies it (-want +got):\n%s", file, original, diff)
 				}
 				copied++
 			}
