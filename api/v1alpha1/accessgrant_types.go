@@ -38,7 +38,9 @@ type AccessGrantSpec struct {
 	// +required
 	Clusters ClusterSelection `json:"clusters"`
 
-	// Access lists what is given on each selected cluster.
+	// Access lists what is given on each selected cluster. All of it together, the
+	// rules of AccessRoles included, may be at most 4096 verbs, groups, resources,
+	// names and namespaces: more cannot be judged, and is refused.
 	// +required
 	// +listType=atomic
 	// +kubebuilder:validation:MinItems=1

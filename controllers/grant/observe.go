@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/fluxcd/pkg/runtime/conditions"
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -198,8 +199,8 @@ func (r *Reconciler) observeGrants(ctx context.Context, seen *observation) error
 			switch held := r.specs.held(g); {
 			case held != nil:
 				in.Spec = held
-			case len(in.HeldOn) == 0:
-				continue // it was suspended before it ever stood
+			case conditions.IsFalse(g, v1alpha1.ConditionCompliant):
+				in.HeldOn = nil // of what was refused nothing is held
 			}
 		}
 		seen.snapshot.Grants = append(seen.snapshot.Grants, in)
@@ -217,6 +218,9 @@ func (seen *observation) standsOn() map[string][]string {
 	out := map[string][]string{}
 	for _, carriers := range seen.carriers {
 		for _, s := range carriers {
+			if s.Deleting { // what is on its way out does not stand
+				continue
+			}
 			s.Grants.Each(func(label string) { out[label] = append(out[label], s.Cluster) })
 		}
 	}

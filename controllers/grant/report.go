@@ -46,8 +46,6 @@ func (r *Reconciler) report(ctx context.Context, seen *observation, p plan, done
 		result, compiled := p.output.Result(keyOf(g))
 		switch {
 		case compiled || deleting:
-		case g.Spec.Suspend: // before it ever stood
-			result = compile.Result{Grant: keyOf(g), Phase: compile.Active, Judgement: guardrail.Judgement{Verdict: guardrail.Allowed}}
 		default:
 			continue // it has no finalizer yet, and nothing was done for it
 		}
@@ -103,7 +101,7 @@ func (r *Reconciler) remember(g *v1alpha1.AccessGrant, m meaning, far *progress)
 	if r.applied == nil {
 		r.applied = map[types.UID]meaning{}
 	}
-	if far.result.Phase == compile.Active && len(far.applied) > 0 && len(far.pending) == 0 && far.hubError == nil {
+	if far.result.Phase == compile.Active && far.result.Judgement.Verdict == guardrail.Allowed && len(far.applied) > 0 && len(far.pending) == 0 && far.hubError == nil {
 		r.applied[g.UID] = m
 	} else {
 		delete(r.applied, g.UID)

@@ -49,7 +49,8 @@ type Grant struct {
 	Source string
 	// Held is set for a suspended grant: Spec is then the one that was applied
 	// last, and HeldOn the clusters on which it stands, instead of those that it
-	// selects today.
+	// selects today. Of one that stands nowhere, Spec is what is judged, and it gives
+	// nothing.
 	Held   bool
 	HeldOn []string
 }

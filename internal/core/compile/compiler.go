@@ -173,7 +173,8 @@ func (c *Compiler) renew(old *compiled, g *Grant, s *Snapshot) *compiled {
 	now := &compiled{grant: *g, decided: decided}
 	var answers guardrail.Answers
 	if old != nil && old.stands(g, decided, s.Now) {
-		sameNamespace := maps.Equal(old.labels, s.Namespaces[g.Namespace])
+		labels := s.Namespaces[g.Namespace]
+		sameNamespace := maps.Equal(old.labels, labels) && (old.labels == nil) == (labels == nil)
 		if sameNamespace && old.holds(s) {
 			return old
 		}

@@ -197,7 +197,8 @@ func expand(g *Grant, c *catalog, s *Snapshot) *expanded {
 	e.subjects = expandSubjects(g.Spec.Subjects, reject)
 	e.gives, e.verbs, e.entries = expandAccess(g.Spec.Access, c, reject)
 	e.selected = selectClusters(g, s, reject)
-	if e.result.Phase == Active && len(e.subjects) > 0 && len(e.gives) > 0 {
+	nothing := g.Held && len(g.HeldOn) == 0
+	if e.result.Phase == Active && len(e.subjects) > 0 && len(e.gives) > 0 && !nothing {
 		e.clusters = e.selected
 		rejectUnderivable(e, s.Fleet, reject)
 	}
@@ -308,7 +309,7 @@ func selectClusters(g *Grant, s *Snapshot, reject func(Rejection)) []int {
 			out = append(out, i)
 		}
 	}
-	if g.Held {
+	if len(g.HeldOn) > 0 {
 		for _, name := range g.HeldOn {
 			byName(name, "the cluster is not in the fleet any more")
 		}

@@ -10,6 +10,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 
 	"github.com/sallyport-dev/sallyport/api/v1alpha1"
 	"github.com/sallyport-dev/sallyport/internal/core/guardrail"
@@ -48,12 +49,18 @@ type judged struct {
 // holds reports whether judging once more could not change anything.
 func (j *judged) holds(s *Snapshot) bool {
 	next := j.next()
-	return j.by == s.Guardrails && j.judgement.Verdict != guardrail.Undecided && (next.IsZero() || s.Now.Before(next)) && !s.Now.Before(j.at)
+	return j.by != nil && j.by == s.Guardrails && j.judgement.Verdict != guardrail.Undecided && (next.IsZero() || s.Now.Before(next)) && !s.Now.Before(j.at)
 }
+
+// retry is when what could not be judged is judged again, if nothing happens before.
+const retry = 30 * time.Second
 
 // next is when to judge again; zero for never.
 func (j *judged) next() time.Time {
 	next := j.judgement.Next
+	if j.judgement.Verdict == guardrail.Undecided {
+		next = earlier(next, j.at.Add(retry))
+	}
 	if renewal := j.at.Add(guardrail.Renewal); j.judgement.Timed && (next.IsZero() || renewal.Before(next)) {
 		return renewal
 	}
@@ -64,6 +71,13 @@ func (j *judged) next() time.Time {
 // not judged: it gives nothing, and no guardrail can take more.
 func (c *Compiler) judge(g *Grant, e *expanded, s *Snapshot, before guardrail.Answers) judged {
 	j := judged{by: s.Guardrails, at: s.Now, labels: s.Namespaces[g.Namespace]}
+	if n := e.names(); n > maxNames {
+		j.judgement = guardrail.Judgement{Verdict: guardrail.Denied, Reasons: []guardrail.Reason{{
+			Guardrail: SizeGuardrail, Enforcement: v1alpha1.EnforcementDeny, Field: "spec.access",
+			Message: fmt.Sprintf("gives %d verbs, groups, resources, names and namespaces, and more than %d cannot be judged: divide the grant", n, maxNames),
+		}}}
+		return j
+	}
 	if s.Guardrails.Idle(s.Point) || e.result.Phase == Expired {
 		j.judgement.Verdict = guardrail.Allowed
 		return j
@@ -72,12 +86,40 @@ func (c *Compiler) judge(g *Grant, e *expanded, s *Snapshot, before guardrail.An
 	return j
 }
 
+// SizeGuardrail is the name by which the refusal of a grant goes that is too large.
+const SizeGuardrail = "grant-size"
+
+// maxNames bounds what one grant gives, so that every sound policy can judge every
+// grant: one that cannot be judged would keep what it has when it is to be refused.
+// Kubernetes' largest role, admin, has some three hundred.
+const maxNames = 4096
+
+// names counts what there is to look at in what a grant gives.
+func (e *expanded) names() int {
+	n := 0
+	for _, g := range e.gives {
+		if g.namespace != "" {
+			n++
+		}
+	}
+	for _, r := range e.entries {
+		if r == nil {
+			continue
+		}
+		for i := range r.rules {
+			p := &r.rules[i]
+			n += len(p.Verbs) + len(p.APIGroups) + len(p.Resources) + len(p.ResourceNames) + len(p.NonResourceURLs)
+		}
+	}
+	return n
+}
+
 // input is the document that guardrails judge a grant by.
 func (c *Compiler) input(g *Grant, e *expanded, s *Snapshot) *guardrail.Input {
 	in := &guardrail.Input{
 		Version: guardrail.InputVersion, Now: s.Now.UTC(),
 		Grant: &guardrail.Grant{
-			Metadata: guardrail.Metadata{Namespace: g.Namespace, Name: g.Name, Labels: committed(g.Labels), Annotations: committed(g.Annotations)},
+			Metadata: guardrail.Metadata{Namespace: g.Namespace, Name: g.Name, Labels: Committed(g.Labels), Annotations: Committed(g.Annotations)},
 			Spec:     g.Spec,
 		},
 		Namespace: &guardrail.Namespace{Name: g.Namespace, Labels: s.Namespaces[g.Namespace]},
@@ -144,16 +186,17 @@ func (c *Compiler) cluster(i int) *guardrail.Cluster {
 	return c.clusters[i]
 }
 
-// notes begin the labels and annotations in which tools keep their notes. They are
-// not in what was committed, and guardrails do not see them.
+// notes begin the labels and annotations in which tools keep their notes.
 var notes = []string{
-	v1alpha1.GroupVersion.Group + "/", "kustomize.toolkit.fluxcd.io/", "helm.toolkit.fluxcd.io/", "reconcile.fluxcd.io/",
-	"argocd.argoproj.io/", corev1.LastAppliedConfigAnnotation, v1alpha1.ManagedByLabel,
+	v1alpha1.GroupVersion.Group + "/", "kustomize.toolkit.fluxcd.io/", "helm.toolkit.fluxcd.io/", "reconcile.fluxcd.io/", "argocd.argoproj.io/",
 }
 
-func committed(in map[string]string) map[string]string {
+// Committed are the labels or annotations of a grant that guardrails see: without
+// the notes of tools, which are not in what was committed.
+func Committed(in map[string]string) map[string]string {
 	isNote := func(key, _ string) bool {
-		return slices.ContainsFunc(notes, func(prefix string) bool { return strings.HasPrefix(key, prefix) })
+		return key == corev1.LastAppliedConfigAnnotation || key == v1alpha1.ManagedByLabel ||
+			slices.ContainsFunc(notes, func(prefix string) bool { return strings.HasPrefix(key, prefix) })
 	}
 	for k := range in {
 		if isNote(k, "") {
@@ -255,6 +298,43 @@ func (st *Standing) Within(spec *v1alpha1.AccessGrantSpec) *v1alpha1.AccessGrant
 		}
 	}
 	return out
+}
+
+// Narrows reports whether a spec gives nothing that another does not give: no subject,
+// role, namespace or cluster more, no earlier beginning and no later end. Where it
+// would take more than a look at the two, it says no.
+func Narrows(from, to *v1alpha1.AccessGrantSpec) bool {
+	return !slices.ContainsFunc(to.Subjects, func(sub v1alpha1.Subject) bool { return !slices.Contains(from.Subjects, sub) }) &&
+		!slices.ContainsFunc(to.Access, func(e v1alpha1.AccessEntry) bool { return !gives(from, &e) }) &&
+		narrowsClusters(&from.Clusters, &to.Clusters) && narrowsValidity(from.Validity, to.Validity) && from.Suspend == to.Suspend
+}
+
+// gives reports whether a spec has an entry's role in each of its namespaces.
+func gives(from *v1alpha1.AccessGrantSpec, e *v1alpha1.AccessEntry) bool {
+	has := func(in func(o *v1alpha1.AccessEntry) bool) bool {
+		return slices.ContainsFunc(from.Access, func(o v1alpha1.AccessEntry) bool { return sameRole(&o, e) && in(&o) })
+	}
+	if e.Namespaces == nil {
+		return has(func(o *v1alpha1.AccessEntry) bool { return o.Namespaces == nil })
+	}
+	return !slices.ContainsFunc(e.Namespaces, func(ns v1alpha1.NamespaceName) bool {
+		return !has(func(o *v1alpha1.AccessEntry) bool { return slices.Contains(o.Namespaces, ns) })
+	})
+}
+
+func narrowsClusters(from, to *v1alpha1.ClusterSelection) bool {
+	return !slices.ContainsFunc(to.Names, func(n v1alpha1.ClusterName) bool { return !slices.Contains(from.Names, n) }) &&
+		(to.Selector == nil || equality.Semantic.DeepEqual(from.Selector, to.Selector)) &&
+		(to.PlacementRef == nil || equality.Semantic.DeepEqual(from.PlacementRef, to.PlacementRef))
+}
+
+func narrowsValidity(from, to *v1alpha1.Validity) bool {
+	if from == nil {
+		return true
+	}
+	begins := from.NotBefore == nil || to != nil && to.NotBefore != nil && !to.NotBefore.Before(from.NotBefore)
+	ends := from.NotAfter == nil || to != nil && to.NotAfter != nil && !from.NotAfter.Before(to.NotAfter)
+	return begins && ends
 }
 
 // sameRole reports whether two entries give the same role or the same rules.

@@ -2,6 +2,7 @@ package compile
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -113,6 +114,17 @@ func TestJudged(t *testing.T) {
 			policy: policyOf(refuses("r", "no", always)),
 			grant:  grant("t/g", alice, on("a"), inline(pods)), stands: &Standing{Spec: grant("t/g", alice, on("a"), inline(pods)).Spec, On: []string{"a"}},
 		},
+		"TooLarge": {
+			reason: "A grant that is too large to be judged by every policy is refused, also where there is no policy yet.",
+			policy: unguarded,
+			grant:  grant("t/g", alice, on("a"), inline(v1alpha1.PolicyRule{Verbs: manyVerbs(maxNames - 1), APIGroups: []string{""}, Resources: []string{"pods"}})),
+		},
+		"NotTooLarge": {
+			reason:   "One that is not is.",
+			policy:   unguarded,
+			grant:    grant("t/g", alice, on("a"), inline(v1alpha1.PolicyRule{Verbs: manyVerbs(maxNames - 2), APIGroups: []string{""}, Resources: []string{"pods"}})),
+			clusters: []string{"a"}, subjects: []string{"User alice"}, roleRefs: 1,
+		},
 		"NoPolicy": {
 			reason: "S16: where the guardrails are not known, nothing new is given.",
 			grant:  grant("t/g", alice, on("a"), inline(pods)),
@@ -152,7 +164,14 @@ func TestJudged(t *testing.T) {
 			policy:   policyOf(fails("f", always)),
 			grant:    until(grant("t/g", alice, on("a"), inline(pods)), noon.Add(2*time.Hour)),
 			stands:   &Standing{Spec: until(grant("t/g", alice, on("a"), inline(pods)), noon.Add(time.Hour)).Spec, On: []string{"a"}},
-			clusters: []string{"a"}, subjects: []string{"User alice"}, roleRefs: 1, next: noon.Add(time.Hour),
+			clusters: []string{"a"}, subjects: []string{"User alice"}, roleRefs: 1, next: noon.Add(retry),
+		},
+		"UndecidedEndsSoon": {
+			reason:   "Sooner than it is judged again, if that is when it ends.",
+			policy:   policyOf(fails("f", always)),
+			grant:    until(grant("t/g", alice, on("a"), inline(pods)), noon.Add(2*time.Hour)),
+			stands:   &Standing{Spec: until(grant("t/g", alice, on("a"), inline(pods)), noon.Add(time.Second)).Spec, On: []string{"a"}},
+			clusters: []string{"a"}, subjects: []string{"User alice"}, roleRefs: 1, next: noon.Add(time.Second),
 		},
 		"UndecidedEnded": {
 			reason: "And at that end it ends.",
@@ -210,8 +229,70 @@ func TestJudged(t *testing.T) {
 			if bindings != tc.roleRefs {
 				t.Errorf("%s\n%d bindings, want %d", tc.reason, bindings, tc.roleRefs)
 			}
+			if tc.next.IsZero() && out.Results[0].Judgement.Verdict == guardrail.Undecided {
+				tc.next = noon.Add(retry)
+			}
 			if !out.Next.Equal(tc.next) {
 				t.Errorf("%s\nnext %v, want %v", tc.reason, out.Next, tc.next)
+			}
+		})
+	}
+}
+
+func manyVerbs(n int) []string {
+	out := make([]string, n)
+	for i := range out {
+		out[i] = fmt.Sprintf("v%d", i)
+	}
+	return out
+}
+
+func TestNarrows(t *testing.T) {
+	pods, secrets := rule("get", "", "pods"), rule("get", "", "secrets")
+	base := func(change ...func(*v1alpha1.AccessGrantSpec)) *v1alpha1.AccessGrantSpec {
+		g := grant("t/g", to(user("alice"), user("bob")), on("a", "b"),
+			v1alpha1.AccessEntry{Rules: []v1alpha1.PolicyRule{pods}, Namespaces: in("x", "y")}, v1alpha1.AccessEntry{Rules: []v1alpha1.PolicyRule{secrets}})
+		g.Spec.Validity = &v1alpha1.Validity{NotBefore: &metav1.Time{Time: noon}, NotAfter: &metav1.Time{Time: noon.Add(time.Hour)}}
+		for _, c := range change {
+			c(g.Spec)
+		}
+		return g.Spec
+	}
+	tests := map[string]struct {
+		change func(*v1alpha1.AccessGrantSpec)
+		want   bool
+	}{
+		"Same":             {func(*v1alpha1.AccessGrantSpec) {}, true},
+		"Reason":           {func(s *v1alpha1.AccessGrantSpec) { s.Reason = "other" }, true},
+		"FewerSubjects":    {func(s *v1alpha1.AccessGrantSpec) { s.Subjects = s.Subjects[:1] }, true},
+		"AnotherSubject":   {func(s *v1alpha1.AccessGrantSpec) { s.Subjects[0].Name = "mallory" }, false},
+		"FewerEntries":     {func(s *v1alpha1.AccessGrantSpec) { s.Access = s.Access[:1] }, true},
+		"FewerNamespaces":  {func(s *v1alpha1.AccessGrantSpec) { s.Access[0].Namespaces = in("x") }, true},
+		"AnotherNamespace": {func(s *v1alpha1.AccessGrantSpec) { s.Access[0].Namespaces = in("x", "z") }, false},
+		"ClusterWide":      {func(s *v1alpha1.AccessGrantSpec) { s.Access[0].Namespaces = nil }, false},
+		"IntoNamespaces":   {func(s *v1alpha1.AccessGrantSpec) { s.Access[1].Namespaces = in("x") }, false}, // narrower; it takes more than a look
+		"OneForAnother": {func(s *v1alpha1.AccessGrantSpec) {
+			s.Access = []v1alpha1.AccessEntry{{Rules: []v1alpha1.PolicyRule{pods}, Namespaces: in("x")}, {Rules: []v1alpha1.PolicyRule{secrets}, Namespaces: in("z")}}
+		}, false},
+		"Repeated": {func(s *v1alpha1.AccessGrantSpec) {
+			s.Access = []v1alpha1.AccessEntry{{Rules: []v1alpha1.PolicyRule{pods}, Namespaces: in("x")}, {Rules: []v1alpha1.PolicyRule{pods}, Namespaces: in("y")}}
+		}, true},
+		"Resumed":          {func(s *v1alpha1.AccessGrantSpec) { s.Suspend = true }, false},
+		"OtherRules":       {func(s *v1alpha1.AccessGrantSpec) { s.Access[0].Rules = []v1alpha1.PolicyRule{secrets} }, false},
+		"FewerClusters":    {func(s *v1alpha1.AccessGrantSpec) { s.Clusters.Names = s.Clusters.Names[:1] }, true},
+		"AnotherCluster":   {func(s *v1alpha1.AccessGrantSpec) { s.Clusters.Names = []v1alpha1.ClusterName{"c"} }, false},
+		"Selector":         {func(s *v1alpha1.AccessGrantSpec) { s.Clusters.Selector = &metav1.LabelSelector{} }, false},
+		"Placement":        {func(s *v1alpha1.AccessGrantSpec) { s.Clusters.PlacementRef = &v1alpha1.PlacementReference{Name: "p"} }, false},
+		"EarlierEnd":       {func(s *v1alpha1.AccessGrantSpec) { s.Validity.NotAfter = &metav1.Time{Time: noon.Add(time.Minute)} }, true},
+		"LaterEnd":         {func(s *v1alpha1.AccessGrantSpec) { s.Validity.NotAfter = &metav1.Time{Time: noon.Add(2 * time.Hour)} }, false},
+		"NoEnd":            {func(s *v1alpha1.AccessGrantSpec) { s.Validity.NotAfter = nil }, false},
+		"EarlierBeginning": {func(s *v1alpha1.AccessGrantSpec) { s.Validity.NotBefore = &metav1.Time{Time: noon.Add(-time.Hour)} }, false},
+		"NoValidity":       {func(s *v1alpha1.AccessGrantSpec) { s.Validity = nil }, false},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			if got := Narrows(base(), base(tc.change)); got != tc.want {
+				t.Errorf("Narrows is %t, want %t", got, tc.want)
 			}
 		})
 	}

@@ -77,13 +77,17 @@ func TestWorksStayBelowTheLimit(t *testing.T) {
 		wide int
 	}{
 		"ManyNamespaces": {
-			reason: "256 namespaces for each of 64 entries, with long names.",
+			reason: "256 namespaces for each of 15 entries, with long names, in each of four grants.",
 			grants: func() []Grant {
-				var entries []v1alpha1.AccessEntry
-				for i := range 64 {
-					entries = append(entries, v1alpha1.AccessEntry{Rules: rulesOfSize(100, i), Namespaces: namesOf(256, "ns-%d-"+strings.Repeat("x", 56))})
+				var out []Grant
+				for n := range 4 {
+					var entries []v1alpha1.AccessEntry
+					for i := range 15 {
+						entries = append(entries, v1alpha1.AccessEntry{Rules: rulesOfSize(100, 15*n+i), Namespaces: namesOf(256, "ns-%d-"+strings.Repeat("x", 56))})
+					}
+					out = append(out, grantOn(n, []v1alpha1.Subject{team, {Kind: "User", Name: "alice"}}, entries...))
 				}
-				return []Grant{grantOn(0, []v1alpha1.Subject{team, {Kind: "User", Name: "alice"}}, entries...)}
+				return out
 			},
 			wide: 100,
 		},

@@ -204,6 +204,10 @@ func someEntry(c *choices) v1alpha1.AccessEntry {
 func (w *world) edit(c *choices) string {
 	switch c.n(12) {
 	case 9:
+		if c.one(6) {
+			w.policy = nil
+			return "no guardrails are known"
+		}
 		w.judge(c)
 		return "other guardrails"
 	case 10:
