@@ -365,6 +365,8 @@ func TestVerify(t *testing.T) {
 		"SHA1":         {"So has this one.", hashed(opa.SHA1), trusts("", es256(ec)), `the digest "SHA-1"`},
 		"SHA224":       {"Weaker than sha256.", hashed(opa.SHA224), trusts("", es256(ec)), `the digest "SHA-224"`},
 		"PrivateKey":   {"A private key is not to be where public ones are.", signed, trusts("", v1alpha1.BundleKey{ID: "k", Algorithm: "ES256", PublicKey: ec.private}), "no public key"},
+		"OtherKind":    {"A key that is for other algorithms.", signed, trusts("", v1alpha1.BundleKey{ID: "k", Algorithm: "ES256", PublicKey: rs.public}), "is an RSA key, and ES256 takes one of ECDSA"},
+		"TwoKeys":      {"Which of them counts?", signed, trusts("", v1alpha1.BundleKey{ID: "k", Algorithm: "ES256", PublicKey: ec.public + other.public}), "is not one key in PEM"},
 		"NoKey":        {"No key at all.", signed, trusts("", v1alpha1.BundleKey{ID: "k", Algorithm: "ES256", PublicKey: "PUBLIC KEY"}), "is not one key in PEM"},
 		"WeakKey": {"1024 bits can be factored.", sign(t, plain, bundle.Signer{Key: rs.private, KeyID: "k"}),
 			trusts("", v1alpha1.BundleKey{ID: "k", PublicKey: weak.public}), "has 1024 bits"},

@@ -1,7 +1,6 @@
 package bundle
 
 import (
-	"bytes"
 	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
@@ -137,11 +136,6 @@ func (c *Content) check() error {
 // Names of the guardrails, sorted.
 func (c *Content) Names() []string { return slices.Sorted(maps.Keys(c.Entries)) }
 
-var (
-	enforcements = []v1alpha1.Enforcement{"", v1alpha1.EnforcementDeny, v1alpha1.EnforcementWarn, v1alpha1.EnforcementAudit}
-	points       = []v1alpha1.GuardrailPoint{v1alpha1.PointPlan, v1alpha1.PointAdmission, v1alpha1.PointCompile, v1alpha1.PointRequest}
-)
-
 func (c *Content) checkEntry(e *Entry) error {
 	engines := 0
 	for _, has := range []bool{e.Ceiling != nil, e.CEL != nil, e.Package != ""} {
@@ -156,28 +150,10 @@ func (c *Content) checkEntry(e *Entry) error {
 		return errors.New("there is not exactly one of ceiling, cel and package")
 	case e.Package != "" && !slices.Contains(c.packages, e.Package):
 		return fmt.Errorf("package: %q has no set deny", e.Package)
-	case !slices.Contains(enforcements, e.Enforcement):
-		return fmt.Errorf("enforcement: %q is none of Deny, Warn and Audit", e.Enforcement)
 	case e.Exceptions != nil && e.Exceptions.MaxDuration.Duration <= 0:
 		return errors.New("exceptions.maxDuration: must be positive")
 	}
-	for _, p := range e.Points {
-		if !slices.Contains(points, p) {
-			return fmt.Errorf("points: %q is none of Plan, Admission, Compile and Request", p)
-		}
-	}
-	if e.Ceiling == nil {
-		return nil
-	}
-	switch m := e.Match; {
-	case slices.Contains(e.Points, v1alpha1.PointRequest):
-		return errors.New("points: a ceiling bounds grants: it is not asked about requests")
-	case m != nil && (m.Subjects != nil || m.Clusters != nil || m.Verbs != nil):
-		return errors.New("match: a ceiling is for namespaces: it matches nothing else")
-	case e.Parameters != nil:
-		return errors.New("parameters: a ceiling has none")
-	}
-	return nil
+	return policy.Problems(nil, &e.GuardrailSpec).ToAggregate()
 }
 
 // Guardrails of a bundle, as a GuardrailBundle of that name puts them in force,
@@ -238,25 +214,11 @@ func compile(name string, e *Entry, modules *rego.Modules) (*guardrail.Guardrail
 	if e.Package == "" {
 		return policy.Compile(name, &e.GuardrailSpec, policy.Options{})
 	}
-	g := &guardrail.Guardrail{
-		Name: name, Enforcement: cmp.Or(e.Enforcement, v1alpha1.EnforcementDeny), Points: guardrail.PointsOf(e.Points),
+	g, errs := policy.Frame(name, &e.GuardrailSpec)
+	parameters, problems := policy.Parameters(&e.GuardrailSpec)
+	if errs = append(errs, problems...); len(errs) > 0 {
+		return nil, errs
 	}
-	if e.Exceptions != nil {
-		g.Exceptions.Longest = e.Exceptions.MaxDuration.Duration
-	}
-	var err error
-	if g.Match, err = guardrail.NewMatch(e.Match); err != nil {
-		return nil, field.ErrorList{field.Invalid(field.NewPath("match"), field.OmitValueType{}, err.Error())}
-	}
-	parameters := map[string]any{}
-	if e.Parameters != nil {
-		d := json.NewDecoder(bytes.NewReader(e.Parameters.Raw))
-		d.UseNumber()
-		if err := d.Decode(&parameters); err != nil || parameters == nil {
-			return nil, field.ErrorList{field.Invalid(field.NewPath("parameters"), field.OmitValueType{}, "must be an object")}
-		}
-	}
-	var errs field.ErrorList
 	g.Check, errs = modules.Check(field.NewPath("package"), e.Package, parameters)
 	return g, errs
 }
@@ -279,9 +241,12 @@ func InForce(b *v1alpha1.GuardrailBundle, archive []byte) []*guardrail.Guardrail
 	if err == nil {
 		return out
 	}
+	// What the bundle says of enforcement and points is for those guardrails that do
+	// not say themselves. These are not known: there may be one that denies, one that
+	// is asked at any point, and one that is a ceiling.
 	g := &guardrail.Guardrail{
-		Name: b.Name, Digest: digestOf("none: "+err.Error(), b.Name, &b.Spec),
-		Enforcement: cmp.Or(b.Spec.Enforcement, v1alpha1.EnforcementDeny), Points: guardrail.PointsOf(b.Spec.Points), Err: err,
+		Name: b.Name, Digest: digestOf("none: "+err.Error(), b.Name, &b.Spec), Enforcement: v1alpha1.EnforcementDeny,
+		Points: guardrail.GrantPoints | 1<<guardrail.Request, Ceiling: true, Err: err,
 	}
 	// A match that cannot be read is that of everything.
 	g.Match, _ = guardrail.NewMatch(b.Spec.Match)

@@ -183,12 +183,12 @@ func TestContent(t *testing.T) {
 		"TwoEngines":     {"Which of them counts?", entries(`{"package":"data.guardrails.exec",` + ceiling + `}`), "not exactly one"},
 		"InlineRego":     {"A module is a file, which opa test finds.", entries(`{"rego":{"module":"package a"}}`), "rego: a module is a file"},
 		"UnknownField":   {"It may be one that a newer version knows.", entries(`{"point":["Request"],` + ceiling + `}`), `unknown field "guardrails.a.point"`},
-		"Enforcement":    {"It would be taken for something.", entries(`{"enforcement":"deny",` + ceiling + `}`), `enforcement: "deny" is none of`},
-		"Points":         {"S16: a point that is none is one at which nobody asks.", entries(`{"points":["Plans"],"package":"data.guardrails.exec"}`), `points: "Plans" is none of`},
+		"Enforcement":    {"It would be taken for something.", entries(`{"enforcement":"deny",` + ceiling + `}`), `enforcement: Unsupported value: "deny"`},
+		"Points":         {"S16: a point that is none is one at which nobody asks.", entries(`{"points":["Plans"],"package":"data.guardrails.exec"}`), `points[0]: Unsupported value: "Plans"`},
 		"Exceptions":     {"No time at all.", entries(`{"exceptions":{"maxDuration":"0s"},` + ceiling + `}`), "must be positive"},
-		"CeilingRequest": {"A ceiling is not asked about requests.", entries(`{"points":["Request"],` + ceiling + `}`), "points: a ceiling bounds grants"},
-		"CeilingMatch":   {"A ceiling is for namespaces.", entries(`{"match":{"verbs":["get"]},` + ceiling + `}`), "match: a ceiling is for namespaces"},
-		"CeilingParams":  {"A ceiling has no parameters.", entries(`{"parameters":{},` + ceiling + `}`), "parameters: a ceiling has none"},
+		"CeilingRequest": {"A ceiling is not asked about requests.", entries(`{"points":["Request"],` + ceiling + `}`), "points: Forbidden: a ceiling bounds grants"},
+		"CeilingMatch":   {"A ceiling is for namespaces.", entries(`{"match":{"verbs":["get"]},` + ceiling + `}`), "match: Forbidden: a ceiling is for namespaces"},
+		"CeilingParams":  {"A ceiling has no parameters.", entries(`{"parameters":{},` + ceiling + `}`), "parameters: Forbidden: a ceiling has no parameters"},
 		"NoGuardrails":   {"Data of that name and nothing in it.", archive(t, entry{name: ".manifest", content: manifest42}, entry{name: "data.json", content: `{"sallyport":{"guardrails":{}}}`}), "holds no guardrails"},
 		"NoObject":       {"Something else of that name.", archive(t, entry{name: ".manifest", content: manifest42}, entry{name: "data.json", content: `{"sallyport":[]}`}), "has data.sallyport that cannot be read"},
 		"BadModule":      {"A module that nobody asks is no reason to overlook it.", archive(t, entry{name: ".manifest", content: manifest42}, entry{name: "x.rego", content: "package"}, entry{name: "data.json", content: data}), "x.rego"},
@@ -274,11 +274,13 @@ func TestExceptions(t *testing.T) {
 }
 
 // TestInForce: S16. Where the bundle is not there, or another, nothing that it
-// matches is passed, and nothing else is touched.
+// matches is passed at any point, and nothing else is touched. What the bundle says
+// of enforcement and points does not count, since each guardrail of it may say
+// otherwise; nor is a namespace one without a ceiling, since one of them may be it.
 func TestInForce(t *testing.T) {
 	raw := build(t, three())
 	web := v1alpha1.GuardrailBundleSpec{
-		Points: []v1alpha1.GuardrailPoint{v1alpha1.PointCompile}, Enforcement: v1alpha1.EnforcementDeny,
+		Points: []v1alpha1.GuardrailPoint{v1alpha1.PointRequest}, Enforcement: v1alpha1.EnforcementAudit,
 		Match: &v1alpha1.GuardrailMatch{Namespaces: &v1alpha1.NamespaceMatch{Names: []v1alpha1.Pattern{"web"}}},
 	}
 	none := accepted(raw, web)
@@ -304,11 +306,20 @@ func TestInForce(t *testing.T) {
 			}
 			check(t, tc.reason, tc.want, all[0].Err)
 			set := guardrail.NewSet(all, nil, guardrail.Options{})
-			if v := set.Judge(guardrail.Compile, execGrant("web")).Verdict; v != guardrail.Undecided {
-				t.Errorf("%s\nwhat it matches is %v", tc.reason, v)
+			strict := guardrail.NewSet(all, nil, guardrail.Options{RequireCeiling: true})
+			for p := guardrail.Plan; p <= guardrail.Request; p++ {
+				if v := set.Judge(p, execGrant("web")).Verdict; v != guardrail.Undecided {
+					t.Errorf("%s\nat %v what it matches is %v", tc.reason, p, v)
+				}
+				if v := strict.Judge(p, execGrant("web")).Verdict; v != guardrail.Undecided {
+					t.Errorf("%s\nat %v what it matches is %v where a ceiling is required", tc.reason, p, v)
+				}
+				if v := set.Judge(p, execGrant("shop")).Verdict; v != guardrail.Allowed {
+					t.Errorf("%s\nat %v what it does not match is %v", tc.reason, p, v)
+				}
 			}
-			if v := set.Judge(guardrail.Compile, execGrant("shop")).Verdict; v != guardrail.Allowed {
-				t.Errorf("%s\nwhat it does not match is %v", tc.reason, v)
+			if v := strict.Judge(guardrail.Compile, execGrant("shop")).Verdict; v != guardrail.Denied {
+				t.Errorf("%s\nwhat has no ceiling is %v where one is required", tc.reason, v)
 			}
 		})
 	}

@@ -3,6 +3,7 @@ package bundle
 import (
 	"bytes"
 	"cmp"
+	"crypto/ecdsa"
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/base64"
@@ -129,7 +130,7 @@ func (b *Bundle) verifyWith(key *v1alpha1.BundleKey, s Signature) error {
 	if algorithm != s.Algorithm {
 		return fmt.Errorf("is signed with %s, and the key %q is for %s", s.Algorithm, key.ID, algorithm)
 	}
-	if _, err := parsePublicKey(key.PublicKey); err != nil {
+	if err := CheckKey(key); err != nil {
 		return fmt.Errorf("cannot be verified with the key %q, which %w", key.ID, err)
 	}
 	files, err := opa.VerifyBundleSignature(opa.SignaturesConfig{Signatures: []string{s.token}}, &opa.VerificationConfig{
@@ -178,6 +179,30 @@ func cleanNames(files map[string]opa.FileInfo) (map[string]opa.FileInfo, error) 
 		out[clean] = info
 	}
 	return out, nil
+}
+
+// CheckKey reports whether a key is one that signatures of its algorithm can be
+// verified with. Errors are worded to follow the name of the key.
+func CheckKey(k *v1alpha1.BundleKey) error {
+	key, err := parsePublicKey(k.PublicKey)
+	if err != nil {
+		return err
+	}
+	algorithm := cmp.Or(k.Algorithm, "RS256")
+	curves := strings.HasPrefix(algorithm, "ES")
+	switch key.(type) {
+	case *rsa.PublicKey:
+		if curves {
+			return fmt.Errorf("is an RSA key, and %s takes one of ECDSA", algorithm)
+		}
+	case *ecdsa.PublicKey:
+		if !curves {
+			return fmt.Errorf("is an ECDSA key, and %s takes one of RSA", algorithm)
+		}
+	default:
+		return errors.New("is neither an RSA nor an ECDSA key")
+	}
+	return nil
 }
 
 // parsePublicKey in PEM.

@@ -34,19 +34,19 @@ type Options struct {
 // Compile makes a guardrail. It returns one in any case: where there are errors,
 // one that has no Check and cannot be passed.
 func Compile(name string, spec *v1alpha1.GuardrailSpec, o Options) (*guardrail.Guardrail, field.ErrorList) {
-	g, errs := frame(name, spec)
+	g, errs := Frame(name, spec)
+	errs = append(engineProblems(spec), errs...)
 	if len(errs) > 0 {
-		return g, errs
+		return stalled(g, errs)
 	}
 	path := field.NewPath("spec")
-	parameters, err := parametersOf(spec)
-	if err != nil {
-		return stalled(g, field.ErrorList{field.Invalid(path.Child("parameters"), field.OmitValueType{}, err.Error())})
+	parameters, errs := Parameters(spec)
+	if len(errs) > 0 {
+		return stalled(g, errs)
 	}
 	switch {
 	case spec.Ceiling != nil:
 		g.Check, errs = ceiling.Compile(path.Child("ceiling"), spec.Ceiling)
-		g.Ceiling = true
 	case spec.CEL != nil:
 		g.Check, errs = cel.Compile(path.Child("cel"), spec.CEL, parameters, cel.Options{Coverage: o.Coverage})
 	case spec.Rego != nil:
@@ -60,11 +60,15 @@ func Compile(name string, spec *v1alpha1.GuardrailSpec, o Options) (*guardrail.G
 	return g, nil
 }
 
-// frame is a guardrail without its policy.
-func frame(name string, spec *v1alpha1.GuardrailSpec) (*guardrail.Guardrail, field.ErrorList) {
+// Frame is a guardrail without its policy, whether there are errors or not: what is
+// stalled refuses what it matches, and everything where that is not known.
+func Frame(name string, spec *v1alpha1.GuardrailSpec) (*guardrail.Guardrail, field.ErrorList) {
 	g := &guardrail.Guardrail{
 		Name: name, Digest: digest(spec), Enforcement: cmp.Or(spec.Enforcement, v1alpha1.EnforcementDeny),
 		Points: guardrail.PointsOf(spec.Points),
+		// Also one that does not compile: a namespace whose ceiling cannot be read is not
+		// one without, of which the grants would be revoked.
+		Ceiling: spec.Ceiling != nil,
 	}
 	if spec.Exceptions != nil {
 		g.Exceptions.Longest = spec.Exceptions.MaxDuration.Duration
@@ -72,17 +76,13 @@ func frame(name string, spec *v1alpha1.GuardrailSpec) (*guardrail.Guardrail, fie
 	if slices.ContainsFunc(spec.Points, func(p v1alpha1.GuardrailPoint) bool { return !slices.Contains(points, p) }) {
 		g.Points = guardrail.PointsOf(points) // rather than none
 	}
-	// What is stalled refuses what it matches, and where that is known no more.
+	path := field.NewPath("spec")
+	errs := Problems(path, spec)
 	var err error
-	g.Match, err = guardrail.NewMatch(spec.Match)
-	errs := problems(spec)
-	if err != nil {
-		errs = append(errs, field.Invalid(field.NewPath("spec", "match"), field.OmitValueType{}, err.Error()))
+	if g.Match, err = guardrail.NewMatch(spec.Match); err != nil {
+		errs = append(errs, field.Invalid(path.Child("match"), field.OmitValueType{}, err.Error()))
 	}
-	if len(errs) > 0 {
-		return stalled(g, errs)
-	}
-	return g, nil
+	return g, errs
 }
 
 var (
@@ -90,18 +90,22 @@ var (
 	enforcements = []v1alpha1.Enforcement{v1alpha1.EnforcementDeny, v1alpha1.EnforcementWarn, v1alpha1.EnforcementAudit}
 )
 
-// problems that the API server refuses, for guardrails that come another way.
-func problems(spec *v1alpha1.GuardrailSpec) (errs field.ErrorList) {
-	path := field.NewPath("spec")
+func engineProblems(spec *v1alpha1.GuardrailSpec) field.ErrorList {
 	engines := 0
 	for _, has := range []bool{spec.Ceiling != nil, spec.CEL != nil, spec.Rego != nil} {
 		if has {
 			engines++
 		}
 	}
-	if engines != 1 {
-		errs = append(errs, field.Invalid(path, field.OmitValueType{}, "must have exactly one of ceiling, cel and rego"))
+	if engines == 1 {
+		return nil
 	}
+	return field.ErrorList{field.Invalid(field.NewPath("spec"), field.OmitValueType{}, "must have exactly one of ceiling, cel and rego")}
+}
+
+// Problems that the API server refuses, for guardrails that come another way. Of
+// what the engine is there is nothing in them.
+func Problems(path *field.Path, spec *v1alpha1.GuardrailSpec) (errs field.ErrorList) {
 	if spec.Enforcement != "" && !slices.Contains(enforcements, spec.Enforcement) {
 		errs = append(errs, field.NotSupported(path.Child("enforcement"), spec.Enforcement, enforcements))
 	}
@@ -136,18 +140,22 @@ func stalled(g *guardrail.Guardrail, errs field.ErrorList) (*guardrail.Guardrail
 	return g, errs
 }
 
-func parametersOf(spec *v1alpha1.GuardrailSpec) (map[string]any, error) {
+// Parameters of a guardrail: an object in any case.
+func Parameters(spec *v1alpha1.GuardrailSpec) (map[string]any, field.ErrorList) {
 	if spec.Parameters == nil {
 		return map[string]any{}, nil
+	}
+	refuse := func(why string) field.ErrorList {
+		return field.ErrorList{field.Invalid(field.NewPath("spec", "parameters"), field.OmitValueType{}, why)}
 	}
 	var out map[string]any
 	d := json.NewDecoder(bytes.NewReader(spec.Parameters.Raw))
 	d.UseNumber()
 	if err := d.Decode(&out); err != nil {
-		return nil, fmt.Errorf("must be an object: %w", err)
+		return nil, refuse("must be an object: " + err.Error())
 	}
 	if _, err := d.Token(); out == nil || !errors.Is(err, io.EOF) {
-		return nil, errors.New("must be one object")
+		return nil, refuse("must be one object")
 	}
 	return out, nil
 }

@@ -141,6 +141,27 @@ func TestStalledReach(t *testing.T) {
 	}
 }
 
+// TestStalledCeiling: S16. A ceiling that cannot be read is one all the same: where
+// ceilings are required the grants below it do not widen, but none is revoked.
+func TestStalledCeiling(t *testing.T) {
+	near := &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "env", Operator: "Near"}}}
+	for name, spec := range map[string]v1alpha1.GuardrailSpec{
+		"Rules":       {Ceiling: &v1alpha1.Ceiling{Rules: []v1alpha1.PolicyRule{{}}}},
+		"Match":       {Ceiling: readPods(), Match: &v1alpha1.GuardrailMatch{Namespaces: &v1alpha1.NamespaceMatch{Selector: near}}},
+		"Parameters":  {Ceiling: readPods(), Parameters: object("{}")},
+		"Enforcement": {Ceiling: readPods(), Enforcement: "Maybe"},
+	} {
+		g, errs := Compile("bad", &spec, Options{})
+		if len(errs) == 0 {
+			t.Fatalf("%s: it compiles", name)
+		}
+		set := guardrail.NewSet([]*guardrail.Guardrail{g}, nil, guardrail.Options{RequireCeiling: true})
+		if got := set.Judge(guardrail.Compile, grantOf("payments", "pods")).Verdict; got != guardrail.Undecided {
+			t.Errorf("%s: %v, want %v", name, got, guardrail.Undecided)
+		}
+	}
+}
+
 // TestDigest: S14. Whatever changes in a guardrail, its digest does: each field of
 // the API, down to the last.
 func TestDigest(t *testing.T) {
