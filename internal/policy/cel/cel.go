@@ -5,11 +5,8 @@ import (
 	"fmt"
 	"reflect"
 	"regexp"
-	"strings"
 	"sync"
 	"sync/atomic"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/google/cel-go/cel"
 	"github.com/google/cel-go/checker"
@@ -22,9 +19,6 @@ import (
 	"github.com/sallyport-dev/sallyport/api/v1alpha1"
 	"github.com/sallyport-dev/sallyport/internal/core/guardrail"
 )
-
-// maxMessage is the most runes of a message.
-const maxMessage = 1024
 
 // Options for the author of a policy.
 type Options struct {
@@ -76,13 +70,13 @@ func Compile(at *field.Path, p *v1alpha1.CELPolicy, parameters map[string]any, o
 	}
 	for i, v := range p.Validations {
 		at := at.Child("validations").Index(i)
-		out := validation{expression: v.Expression, message: clean(v.Message), field: v.Field}
+		out := validation{expression: v.Expression, message: guardrail.Tidy(v.Message), field: guardrail.Tidy(v.Field)}
 		out.plan, _ = k.compile(at.Child("expression"), v.Expression, cel.BoolType)
 		if v.MessageExpression != "" {
 			out.says, _ = k.compile(at.Child("messageExpression"), v.MessageExpression, cel.StringType)
 		}
 		if out.message == "" {
-			out.message = clean("failed: " + v.Expression)
+			out.message = guardrail.Tidy("failed: " + v.Expression)
 		}
 		if o.Coverage {
 			out.reached = &reached{}
@@ -128,7 +122,7 @@ func (k *compiler) compile(at *field.Path, expression string, want *cel.Type) (i
 	}
 	if id, err := badPattern(parsed.NativeRep().Expr()); err != nil {
 		place := parsed.NativeRep().SourceInfo().GetStartLocation(id)
-		k.invalid(at, "%d:%d: %s", place.Line(), place.Column()+1, clean(err.Error()))
+		k.invalid(at, "%d:%d: %s", place.Line(), place.Column()+1, guardrail.Tidy(err.Error()))
 		return nil, nil
 	}
 	checked, iss := k.env.Compile(expression)
@@ -141,7 +135,7 @@ func (k *compiler) compile(at *field.Path, expression string, want *cel.Type) (i
 	}
 	cost, err := k.env.EstimateCost(checked, &library.CostEstimator{SizeEstimator: sizes{}})
 	if err != nil {
-		k.invalid(at, "1:1: cannot estimate the cost: %s", clean(err.Error()))
+		k.invalid(at, "1:1: cannot estimate the cost: %s", guardrail.Tidy(err.Error()))
 		return nil, nil
 	}
 	if cost.Max > maxEstimate {
@@ -150,7 +144,7 @@ func (k *compiler) compile(at *field.Path, expression string, want *cel.Type) (i
 	}
 	plan, err := k.planner.plan(checked)
 	if err != nil {
-		k.invalid(at, "1:1: cannot plan the expression: %s", clean(err.Error()))
+		k.invalid(at, "1:1: cannot plan the expression: %s", guardrail.Tidy(err.Error()))
 		return nil, nil
 	}
 	k.timed = k.timed || timed(checked.NativeRep().Expr())
@@ -164,7 +158,7 @@ func (k *compiler) invalid(at *field.Path, format string, args ...any) {
 // issues that cel-go has with an expression, if any.
 func (k *compiler) issues(at *field.Path, iss *cel.Issues) bool {
 	for _, e := range iss.Errors() {
-		k.invalid(at, "%d:%d: %s", e.Location.Line(), e.Location.Column()+1, clean(e.Message))
+		k.invalid(at, "%d:%d: %s", e.Location.Line(), e.Location.Column()+1, guardrail.Tidy(e.Message))
 	}
 	return iss.Err() != nil
 }
@@ -252,29 +246,10 @@ func (e *evaluation) message(v *validation) string {
 	if v.reached != nil {
 		v.reached.said.Store(true)
 	}
-	if m := clean(string(s)); m != "" {
+	if m := guardrail.Tidy(string(s)); m != "" {
 		return m
 	}
 	return v.message
-}
-
-// clean is a text as a message: valid UTF-8 without control characters, not too
-// long, on one line. It is shown on terminals and in reports.
-func clean(s string) string {
-	s = strings.Map(func(r rune) rune {
-		switch {
-		case r == '\n' || r == '\t':
-			return ' '
-		case unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) || r == '\u2028' || r == '\u2029':
-			return -1
-		}
-		return r
-	}, strings.ToValidUTF8(s, "\uFFFD"))
-	s = strings.TrimSpace(s)
-	if utf8.RuneCountInString(s) <= maxMessage {
-		return s
-	}
-	return string([]rune(s)[:maxMessage-1]) + "…"
 }
 
 // evaluation of a policy on an input. It is what the plans see as their variables.

@@ -280,3 +280,16 @@ func TestDeterminism(t *testing.T) {
 		}
 	}
 }
+
+// TestSeconds: S15. The instants of a grant have no fractions, as in its JSON, in
+// which policies in Rego see them.
+func TestSeconds(t *testing.T) {
+	in := grantInput()
+	end := metav1.NewTime(time.Date(2026, 11, 23, 10, 0, 0, 999999999, time.UTC))
+	in.Grant.Spec.Validity = &v1alpha1.Validity{NotBefore: &end, NotAfter: &end}
+	check := compile(t, policy("input.grant.spec.validity.notBefore == timestamp('2026-11-23T10:00:00Z')",
+		"input.grant.spec.validity.notAfter == timestamp('2026-11-23T10:00:00Z')"))
+	if got, err := check.Check(in); err != nil || len(got) > 0 {
+		t.Errorf("got %v, %v", got, err)
+	}
+}

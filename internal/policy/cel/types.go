@@ -121,7 +121,10 @@ func (s *schema) typeOf(t reflect.Type) (*cel.Type, conversion, error) {
 	case timeType:
 		return cel.TimestampType, func(v reflect.Value) ref.Val { return timestamp(*v.Addr().Interface().(*time.Time)) }, nil
 	case metaTimeType:
-		return cel.TimestampType, func(v reflect.Value) ref.Val { return timestamp(v.Addr().Interface().(*metav1.Time).Time) }, nil
+		return cel.TimestampType, func(v reflect.Value) ref.Val {
+			// JSON has no fractions of it, so that only a file that nobody has applied does.
+			return timestamp(v.Addr().Interface().(*metav1.Time).Truncate(time.Second))
+		}, nil
 	case grantRuleType:
 		_, err := s.structOf(ruleType)
 		return s.byType[ruleType].cel, func(v reflect.Value) ref.Val {

@@ -2,6 +2,7 @@ package rego_test
 
 import (
 	"fmt"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -230,6 +231,87 @@ func TestRest(t *testing.T) {
 	ask(good, "")
 	ask(bad, "longer than its deadline")
 	ask(good, "")
+}
+
+// TestRestOfOthers: S22. What grants of one namespace bring about is not held against
+// those of another, nor against requests.
+func TestRestOfOthers(t *testing.T) {
+	c := compile(t, slow, rego.Options{Deadline: 10 * time.Millisecond})
+	now := t0
+	rego.SetClock(c, func() time.Time { return now })
+	bad, good := grantInput(), grantInput()
+	bad.Grant.Spec.Reason = "slow"
+	bad.Grant.Metadata.Namespace = "hostile"
+	for range rego.Strikes {
+		if _, err := c.Check(bad); err == nil || !strings.Contains(err.Error(), "longer than its deadline") {
+			t.Fatalf("error %v", err)
+		}
+	}
+	if _, err := c.Check(bad); err == nil || !strings.Contains(err.Error(), "not asked for a while") {
+		t.Errorf("whoever brings it about is asked for: error %v", err)
+	}
+	for _, in := range []*guardrail.Input{good, requestInput()} {
+		if _, err := c.Check(in); err != nil {
+			t.Errorf("others: error %v", err)
+		}
+	}
+	for i := range 100 {
+		other := grantInput()
+		other.Grant.Spec.Reason, other.Grant.Metadata.Namespace = "slow", fmt.Sprint("n", i)
+		if _, err := c.Check(other); err == nil {
+			t.Fatal("it is in time")
+		}
+		now = now.Add(rego.Rest)
+	}
+	if n := rego.Askers(c); n > 3 {
+		t.Errorf("%d are remembered", n)
+	}
+}
+
+// gate lets a policy that prints wait in the middle of its evaluation.
+type gate struct{ reached, open chan struct{} }
+
+func (g gate) Write(p []byte) (int, error) {
+	g.reached <- struct{}{}
+	<-g.open
+	return len(p), nil
+}
+
+// TestTurns: S22. As many evaluations are under way as there are processors. One that
+// does not get its turn is an error, and nothing that is held against its policy.
+// Requests do not wait for grants.
+func TestTurns(t *testing.T) {
+	g := gate{make(chan struct{}), make(chan struct{})}
+	waits := compile(t, "package p\n\ndeny contains \"a\" if print(\"a\")\n", rego.Options{Print: g, Deadline: time.Hour})
+	c := compile(t, noExec, rego.Options{Deadline: time.Minute})
+	late := compile(t, noExec, rego.Options{Deadline: time.Millisecond})
+	var wg sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		wg.Go(func() {
+			if _, err := waits.Check(grantInput()); err != nil {
+				t.Error(err)
+			}
+		})
+		<-g.reached
+	}
+	for range rego.Strikes + 1 {
+		if _, err := late.Check(grantInput()); err == nil || !strings.Contains(err.Error(), "as many evaluations as can be") {
+			t.Errorf("error %v", err)
+		}
+	}
+	if n := rego.Askers(late); n > 0 {
+		t.Error("it is held against the policy")
+	}
+	if _, err := c.Check(requestInput()); err != nil {
+		t.Errorf("a request waits: %v", err)
+	}
+	wg.Go(func() { // waits for its turn, and gets it
+		if _, err := c.Check(grantInput()); err != nil {
+			t.Error(err)
+		}
+	})
+	close(g.open)
+	wg.Wait()
 }
 
 // TestLeftBehind: S22. An evaluation that nothing cuts is left behind, and no other

@@ -6,12 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
-	"unicode"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/metrics"
@@ -21,8 +21,6 @@ import (
 )
 
 const (
-	// maxMessage in runes; what is longer is cut.
-	maxMessage = 1024
 	// maxViolations of one policy on one input. A policy that has more to say is
 	// cut: the answer is the same.
 	maxViolations = 256
@@ -43,9 +41,23 @@ type check struct {
 	now        func() time.Time
 
 	mu       sync.Mutex
-	missed   int       // deadlines in a row
-	until    time.Time // when a policy that rests is asked again
-	runaways int       // evaluations that were left behind and have not ended
+	askers   map[string]*asker // those that have missed a deadline of late
+	runaways int               // evaluations that were left behind and have not ended
+}
+
+// asker is for whom a policy is asked: the grants of a namespace, or all requests.
+// What one brings about is not held against another.
+type asker struct {
+	missed int       // deadlines in a row
+	until  time.Time // when a policy that rests is asked again
+}
+
+// askerOf an input: the namespace of its grant, and "" for a request.
+func askerOf(in *guardrail.Input) string {
+	if in.Grant == nil {
+		return ""
+	}
+	return in.Grant.Metadata.Namespace
 }
 
 // Timed reports whether the policy looks at the instant.
@@ -53,44 +65,71 @@ func (c *check) Timed() bool { return c.timed }
 
 // Check evaluates the policy.
 func (c *check) Check(in *guardrail.Input) ([]guardrail.Violation, error) {
-	if err := c.begin(); err != nil {
+	deadline, of := c.modules.options.deadline(in), askerOf(in)
+	turns := grants
+	if in.Request != nil {
+		turns = requests
+	}
+	if !turns.take(deadline) {
+		return nil, errBusy
+	}
+	defer turns.leave()
+	if err := c.begin(of); err != nil {
 		return nil, err
 	}
-	deny, err := c.evaluate(documentOf(in).with(c.parameters), c.modules.options.deadline(in))
+	deny, err := c.evaluate(of, documentOf(in).with(c.parameters), deadline)
 	if err != nil {
 		return nil, fmt.Errorf("cannot evaluate the policy: %w", err)
 	}
 	return violations(deny)
 }
 
+// errBusy is the error of an evaluation that was not begun, which says nothing of the
+// policy.
+var errBusy = errors.New("the policy is not asked: as many evaluations as can be are under way")
+
 // errDeadline is the error of an evaluation that took too long.
 var errDeadline = errors.New("it took longer than its deadline")
 
 // begin refuses to evaluate a policy that rests or runs away.
-func (c *check) begin() error {
+func (c *check) begin(of string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	switch {
-	case c.runaways > 0:
+	if c.runaways > 0 {
 		return errors.New("the policy is not asked: an evaluation has not ended long after its deadline")
-	case c.missed >= strikes && c.now().Before(c.until):
-		return fmt.Errorf("the policy is not asked for a while: it missed its deadline %d times in a row", c.missed)
-	case c.missed >= strikes:
-		c.until = c.now().Add(rest) // one asks; the others wait for what comes of it
+	}
+	a, now := c.askers[of], c.now()
+	switch {
+	case a == nil || a.missed < strikes:
+	case now.Before(a.until):
+		return fmt.Errorf("the policy is not asked for a while: it missed its deadline %d times in a row", a.missed)
+	default:
+		a.until = now.Add(rest) // one asks; the others wait for what comes of it
 	}
 	return nil
 }
 
 // end notes whether a deadline was kept. One missed after a rest begins another.
-func (c *check) end(kept bool) {
+func (c *check) end(of string, kept bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if kept {
-		c.missed = 0
+		delete(c.askers, of)
 		return
 	}
-	c.missed++
-	c.until = c.now().Add(rest)
+	now := c.now()
+	// Those that have not asked since their rest are forgotten, so that there are few.
+	maps.DeleteFunc(c.askers, func(_ string, a *asker) bool { return now.Sub(a.until) > rest })
+	a := c.askers[of]
+	if a == nil {
+		a = &asker{}
+		if c.askers == nil {
+			c.askers = map[string]*asker{}
+		}
+		c.askers[of] = a
+	}
+	a.missed++
+	a.until = now.Add(rest)
 }
 
 // runaway counts evaluations that were left behind.
@@ -112,7 +151,7 @@ func (e *evaluation) Cancel()         { e.over.Store(true) }
 func (e *evaluation) Cancelled() bool { return e.over.Load() }
 
 // evaluate the query; nil for an undefined one.
-func (c *check) evaluate(input *ast.Term, deadline time.Duration) (*ast.Term, error) {
+func (c *check) evaluate(of string, input *ast.Term, deadline time.Duration) (*ast.Term, error) {
 	e := &evaluation{}
 	work := func() {
 		defer func() {
@@ -123,7 +162,7 @@ func (c *check) evaluate(input *ast.Term, deadline time.Duration) (*ast.Term, er
 		e.result, e.err = c.run(input, e)
 	}
 	if ended := do(work, deadline, e.Cancel); ended != nil {
-		c.end(false)
+		c.end(of, false)
 		c.runaway(1)
 		go func() {
 			<-ended
@@ -132,7 +171,7 @@ func (c *check) evaluate(input *ast.Term, deadline time.Duration) (*ast.Term, er
 		return nil, errDeadline
 	}
 	late := topdown.IsCancel(e.err)
-	c.end(!late)
+	c.end(of, !late)
 	if late {
 		return nil, errDeadline
 	}
@@ -241,29 +280,9 @@ func violation(v ast.Value) (guardrail.Violation, error) {
 var messageKey, msgKey, fieldKey = ast.StringTerm("message"), ast.StringTerm("msg"), ast.StringTerm("field")
 
 func said(message, at ast.String) (guardrail.Violation, error) {
-	v := guardrail.Violation{Message: plain(string(message)), Field: plain(string(at))}
+	v := guardrail.Violation{Message: guardrail.Tidy(string(message)), Field: guardrail.Tidy(string(at))}
 	if v.Message == "" {
 		return v, errors.New("deny contains an empty message")
 	}
 	return v, nil
-}
-
-// plain is text for people and logs: valid, on one line, without control
-// characters, and not long.
-func plain(s string) string {
-	var b strings.Builder
-	n := 0
-	for _, r := range s {
-		switch {
-		case n == maxMessage:
-			return b.String()
-		case unicode.IsSpace(r):
-			r = ' '
-		case unicode.IsControl(r) || unicode.Is(unicode.Cf, r):
-			continue
-		}
-		b.WriteRune(r)
-		n++
-	}
-	return b.String()
 }

@@ -8,8 +8,11 @@
 // a call may be given is bounded, as are the values that are compared or unified,
 // and an evaluation has a deadline. What the deadline cannot cut, because it is one
 // long step, is left behind, and no other is begun until it has ended. A policy that
-// misses its deadline again and again is answered with an error for a while, unasked.
-// Each Check keeps that state, and it only ever makes an answer an error.
+// misses its deadline again and again for the grants of one namespace, or for
+// requests, is answered with an error there for a while, unasked. Each Check keeps
+// that state, and it only ever makes an answer an error. As many evaluations are
+// under way as there are processors; the others wait, and the deadline is of the
+// evaluation alone.
 //
 // An error of a built-in function fails the evaluation, where OPA would go on as if
 // the expression were undefined: a policy that stumbles must not be one that is

@@ -163,7 +163,7 @@ func TestCheck(t *testing.T) {
 		"LongText": {
 			reason: "A message has an end.",
 			source: "package p\n\ndeny contains concat(\"\", [\"é\" | some _ in numbers.range(1, 2000)])\n",
-			want:   message(strings.Repeat("é", 1024)),
+			want:   message(strings.Repeat("é", 1023) + "…"),
 		},
 		"Print": {
 			reason: "In force, print is not there.",

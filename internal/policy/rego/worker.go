@@ -1,6 +1,9 @@
 package rego
 
-import "time"
+import (
+	"runtime"
+	"time"
+)
 
 // A worker is a goroutine that evaluates for others. A call of a built-in function,
 // or a comparison, cannot be interrupted, and whoever asked must not wait for it.
@@ -69,3 +72,32 @@ func (w *worker) leave() {
 		close(w.work)
 	}
 }
+
+// turns are how many evaluations are under way at once: no more than there are
+// processors, so that none is late because there are many. One that is left behind
+// gives its turn back: its policy is not asked meanwhile, and others are.
+type turns chan struct{}
+
+// turns of all policies. Whoever makes a request does not wait for a grant.
+var grants, requests = newTurns(), newTurns()
+
+func newTurns() turns { return make(turns, runtime.GOMAXPROCS(0)) }
+
+// take a turn, and report whether there was one in time.
+func (t turns) take(within time.Duration) bool {
+	select {
+	case t <- struct{}{}:
+		return true
+	default:
+	}
+	timer := time.NewTimer(within)
+	defer timer.Stop()
+	select {
+	case t <- struct{}{}:
+		return true
+	case <-timer.C:
+		return false
+	}
+}
+
+func (t turns) leave() { <-t }

@@ -1,0 +1,29 @@
+package guardrail
+
+import (
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// maxMessage is the most runes of a message.
+const maxMessage = 1024
+
+// Tidy makes a message of what a policy says: one line of valid text that is not
+// long, without what a terminal would obey, what turns the direction of writing, and
+// what has no width. A policy may quote what tenants wrote. What was cut ends in ….
+func Tidy(message string) string {
+	s := strings.TrimSpace(strings.Map(func(r rune) rune {
+		switch {
+		case unicode.IsSpace(r):
+			return ' '
+		case unicode.IsControl(r), unicode.Is(unicode.Cf, r):
+			return -1
+		}
+		return r
+	}, strings.ToValidUTF8(message, "\uFFFD")))
+	if utf8.RuneCountInString(s) <= maxMessage {
+		return s
+	}
+	return string([]rune(s)[:maxMessage-1]) + "…"
+}
