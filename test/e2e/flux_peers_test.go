@@ -99,7 +99,18 @@ func TestFlux(t *testing.T) {
 		const ceiling = "access/guardrails/payments-ceiling.yaml"
 		repo.replace(ceiling, "pods/log, services,", "pods/log,")
 		repo.replace(bobFile, "  - roleRef: {kind: AccessRole, name: pod-reader}\n", "  - rules: [{apiGroups: [\"\"], resources: [services], verbs: [list]}]\n")
+		suspend := func(really bool) {
+			w.kubectlAdmin("-n", "flux-system", "patch", "kustomization", "access-guardrails", "--type=merge", "--patch", fmt.Sprintf(`{"spec":{"suspend":%t}}`, really))
+		}
+		suspend(true) // Flux is late with the guardrail
 		revision := push("Services for bob, and for nobody")
+		w.eventually("the grants wait for it", func() string {
+			if ready := fluxCondition(w.kustomization("access-grants")); ready["reason"] != "DependencyNotReady" {
+				return fmt.Sprint(ready)
+			}
+			return ""
+		})
+		suspend(false)
 		w.flux("access-guardrails", revision, "True ReconciliationSucceeded")
 		w.flux("access-grants", revision, "False ReconciliationFailed")
 		message := w.fluxMessage("access-grants")

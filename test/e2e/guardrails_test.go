@@ -232,6 +232,7 @@ func TestGuardrailAndGrantInOneCommit(t *testing.T) {
 	w := guardedWorld(t)
 	repo := newRepository(t, "plain")
 	w.must(os.Remove(filepath.Join(repo.dir, "kustomization.yaml"))) // every file counts
+	w.must(os.RemoveAll(filepath.Join(repo.dir, "guardrails")))      // but for the example's own guardrails
 	first := repo.commit(ada, "the example")
 	w.controller(repo.synced)
 	w.sync(first, "Applied")
@@ -303,4 +304,84 @@ func manifest(t *testing.T, o client.Object) string {
 		t.Fatal(err)
 	}
 	return string(raw)
+}
+
+// TestExceptionAndGrantInOneCommit: a grant that is refused waits in Git, and nothing
+// of its commit is applied; with the exception that comes in another commit both are.
+func TestExceptionAndGrantInOneCommit(t *testing.T) {
+	w := guardedWorld(t)
+	repo := newRepository(t, "plain")
+	w.must(os.Remove(filepath.Join(repo.dir, "kustomization.yaml"))) // every file counts
+	w.must(os.RemoveAll(filepath.Join(repo.dir, "guardrails")))      // but for the example's own guardrails
+	repo.write("no-secrets.yaml", manifest(t, noSecrets()))
+	first := repo.commit(ada, "the example, with a guardrail")
+	w.controller(repo.synced, w.webhook())
+	w.sync(first, "Applied")
+
+	repo.write("secrets.yaml", manifest(t, reading("secrets", "secrets")))
+	repo.write("pods.yaml", manifest(t, reading("pods", "pods")))
+	refused := w.sync(repo.commit(grace, "secrets, without asking"), "Refused")
+	if want := `guardrail "no-secrets": Secrets are not read by people (spec.access)`; !strings.Contains(refused["message"], want) {
+		t.Errorf("the sync does not say %s\nbut %s", want, refused["message"])
+	}
+	if w.grant("payments", "pods") != nil {
+		t.Error("of a commit that is refused something is applied")
+	}
+
+	repo.write("exception.yaml", manifest(t, &v1alpha1.GuardrailException{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "payments", Name: "once"},
+		Spec: v1alpha1.GuardrailExceptionSpec{
+			Guardrail: "no-secrets", Grant: "secrets", Reason: "an incident", Ticket: "INC-1",
+			NotBefore: metav1.NewTime(w.now().Add(-time.Minute)), NotAfter: metav1.NewTime(w.now().Add(50 * time.Minute)),
+		},
+	}))
+	w.sync(repo.commit(ada, "INC-1: for an hour"), "Applied")
+	w.ready("payments", "secrets", "True Applied")
+	if got := w.condition("payments", "secrets", v1alpha1.ConditionCompliant); got != "True Excused" {
+		t.Errorf("Compliant is %s", got)
+	}
+
+	// A policy that changes lets nothing through that it refuses.
+	repo.write("again.yaml", manifest(t, reading("again", "secrets")))
+	repo.replace("no-secrets.yaml", "Secrets are not read by people", "nobody reads Secrets")
+	again := w.sync(repo.commit(grace, "other words, and one more"), "Refused")
+	if want := `guardrail "no-secrets": nobody reads Secrets (spec.access)`; !strings.Contains(again["message"], want) {
+		t.Errorf("the sync does not say %s\nbut %s", want, again["message"])
+	}
+	if w.grant("payments", "again") != nil {
+		t.Error("a grant is applied that the guardrail of its own commit refuses")
+	}
+}
+
+// TestRefusedWhileSuspended: a guardrail ends what a suspended grant holds, and it does
+// not come back by being held.
+func TestRefusedWhileSuspended(t *testing.T) {
+	w := guardedWorld(t)
+	stop := w.controller()
+	w.create(reading("secrets", "secrets"))
+	w.ready("payments", "secrets", "True Applied")
+	suspend := func(to bool) {
+		g := w.grant("payments", "secrets")
+		patch := client.MergeFrom(g.DeepCopy())
+		g.Spec.Suspend = to
+		w.must(w.hub.Patch(w.ctx, g, patch))
+	}
+	suspend(true)
+	w.ready("payments", "secrets", "True Suspended")
+	rail := noSecrets()
+	w.create(rail)
+	w.ready("payments", "secrets", "False Refused")
+	w.waitCan(false, "m1", alice, "get", "secrets", "default")
+
+	stop()
+	w.controller()
+	w.ready("payments", "secrets", "False Refused")
+	w.must(w.hub.Delete(w.ctx, rail))
+	w.ready("payments", "secrets", "True Suspended")
+	if w.can("m1", alice, "get", "secrets", "default") {
+		t.Error("what was refused came back by being held")
+	}
+	suspend(false)
+	w.ready("payments", "secrets", "True Applied")
+	w.waitCan(true, "m1", alice, "get", "secrets", "default")
 }
