@@ -217,7 +217,7 @@ func (j *judge) judge(w world) {
 // askAgain compiles a snapshot. Who cannot be judged is judged again, by themselves: a
 // deadline that was missed on a busy machine says nothing of the grant.
 func askAgain(s compile.Snapshot) []compile.Result {
-	out := compile.Grants(s).Results
+	out := compile.Judge(s)
 	of := map[string]int{}
 	for i := range out {
 		of[out[i].Grant] = i
@@ -229,7 +229,7 @@ func askAgain(s compile.Snapshot) []compile.Result {
 		if len(s.Grants) == 0 {
 			break
 		}
-		for _, r := range compile.Grants(s).Results {
+		for _, r := range compile.Judge(s) {
 			out[of[r.Grant]] = r
 		}
 	}
