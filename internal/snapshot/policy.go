@@ -1,8 +1,10 @@
 package snapshot
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -24,14 +26,16 @@ import (
 // Policy reads the guardrails in force. It is safe for use by any number of
 // goroutines.
 type Policy struct {
-	cached, live client.Reader
-	namespace    string
-	options      guardrail.Options
+	cache, api client.Reader
+	namespace  string
+	options    guardrail.Options
 
 	mu sync.Mutex
-	// compiled guardrails, by what they were compiled of.
-	compiled map[source][]*guardrail.Guardrail
-	last     *state
+	// compiled guardrails, by what they were compiled of: those that either state has.
+	compiled map[source]compiled
+	// current and live are what Current and Live returned last. One may have what the
+	// other has not: a cache is behind.
+	current, live state
 }
 
 // source is what guardrails were compiled of: a version of a Guardrail, or a bundle
@@ -42,30 +46,49 @@ type source struct {
 	digest     string
 }
 
-// state is a Set and what it was made of.
+// compiled is what was made of a source.
+type compiled struct {
+	guardrails []*guardrail.Guardrail
+	// archive is the version of the ConfigMap that has the archive of a bundle; empty
+	// if there is none.
+	archive string
+}
+
+// stalled reports whether the guardrails are not to be had as things are.
+func (c *compiled) stalled() bool {
+	return slices.ContainsFunc(c.guardrails, func(g *guardrail.Guardrail) bool { return g.Check == nil })
+}
+
+// state is a Set and what it was made of. The zero state has none.
 type state struct {
 	set        *guardrail.Set
 	guardrails []*guardrail.Guardrail
 	exceptions []guardrail.Exception
-	// versions of all objects, by UID. Nil if it was not read live.
+	sources    map[source]bool
+	// versions of all objects, by UID.
 	versions map[types.UID]string
-	// waiting for an archive that is not there.
-	waiting bool
+	// waiting for another archive than the one of this version, by its name.
+	waiting map[string]string
+}
+
+// means reports whether two states come to the same policy.
+func (s *state) means(o *state) bool {
+	return s.set != nil && slices.Equal(s.guardrails, o.guardrails) && slices.Equal(s.exceptions, o.exceptions)
 }
 
 // New returns a Policy that reads by two readers, of which the second reads past
 // caches. The archives of bundles are in Sallyport's own namespace.
-func New(cached, live client.Reader, namespace string, o guardrail.Options) *Policy {
-	return &Policy{cached: cached, live: live, namespace: namespace, options: o, compiled: map[source][]*guardrail.Guardrail{}}
+func New(cache, api client.Reader, namespace string, o guardrail.Options) *Policy {
+	return &Policy{cache: cache, api: api, namespace: namespace, options: o, compiled: map[source]compiled{}}
 }
 
 // Current is the Set by the caches, which may be behind.
 func (p *Policy) Current(ctx context.Context) (*guardrail.Set, error) {
-	o, err := p.list(ctx, p.cached)
+	o, err := p.list(ctx, p.cache)
 	if err != nil {
 		return nil, err
 	}
-	return p.set(ctx, o, nil)
+	return p.set(ctx, o, &p.current)
 }
 
 // Live is the Set by the API server: it has every guardrail that was there when Live
@@ -75,14 +98,16 @@ func (p *Policy) Live(ctx context.Context) (*guardrail.Set, error) {
 	if err != nil {
 		return nil, err
 	}
-	if set := p.unchanged(versions); set != nil {
-		return set, nil
+	if last := p.unchanged(versions); last.set != nil {
+		if same, err := p.sameArchives(ctx, last.waiting); err != nil || same {
+			return last.set, err
+		}
 	}
-	o, err := p.list(ctx, p.live)
+	o, err := p.list(ctx, p.api)
 	if err != nil {
 		return nil, err
 	}
-	return p.set(ctx, o, o.versions())
+	return p.set(ctx, o, &p.live)
 }
 
 // objects that make the policy.
@@ -128,7 +153,7 @@ func (p *Policy) versions(ctx context.Context) (map[types.UID]string, error) {
 	for _, kind := range []string{v1alpha1.GuardrailKind, v1alpha1.GuardrailBundleKind, v1alpha1.GuardrailExceptionKind} {
 		list := &metav1.PartialObjectMetadataList{}
 		list.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind(kind + "List"))
-		if err := p.live.List(ctx, list); err != nil {
+		if err := p.api.List(ctx, list); err != nil {
 			return nil, fmt.Errorf("cannot list what the policy is made of: %w", err)
 		}
 		collect(out, list)
@@ -136,38 +161,46 @@ func (p *Policy) versions(ctx context.Context) (map[types.UID]string, error) {
 	return out, nil
 }
 
-// unchanged is the last Set, if these are the versions that it was made of.
-func (p *Policy) unchanged(versions map[types.UID]string) *guardrail.Set {
+// unchanged is what was live last if these are the versions that it was made of, and
+// else the zero state.
+func (p *Policy) unchanged(versions map[types.UID]string) state {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.last == nil || p.last.versions == nil || len(p.last.versions) != len(versions) || p.last.waiting {
-		return nil
+	if !maps.Equal(p.live.versions, versions) {
+		return state{}
 	}
-	for uid, v := range versions {
-		if p.last.versions[uid] != v {
-			return nil
-		}
-	}
-	return p.last.set
+	return p.live
 }
 
-// set of the objects: the last one where it means the same.
-func (p *Policy) set(ctx context.Context, o *objects, versions map[types.UID]string) (*guardrail.Set, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	now := &state{versions: versions}
-	used := map[source][]*guardrail.Guardrail{}
-	// Also one that is being deleted: it is in force until it is gone (S27).
-	for i := range o.guardrails.Items {
-		now.guardrails = append(now.guardrails, p.ofGuardrail(&o.guardrails.Items[i], used)...)
+// sameArchives reports whether what is waited for has not come.
+func (p *Policy) sameArchives(ctx context.Context, waiting map[string]string) (bool, error) {
+	for name, was := range waiting {
+		now := metav1.PartialObjectMetadata{}
+		now.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("ConfigMap"))
+		if err := p.archive(ctx, name, &now); err != nil || now.ResourceVersion != was {
+			return false, err
+		}
 	}
+	return true, nil
+}
+
+// archive of that name; nothing is read where there is none.
+func (p *Policy) archive(ctx context.Context, name string, into client.Object) error {
+	err := p.api.Get(ctx, client.ObjectKey{Namespace: p.namespace, Name: name}, into)
+	if err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("cannot read the archive of a bundle, %q: %w", name, err)
+	}
+	return nil
+}
+
+// set of the objects, which is from now on the state. It is the Set of either state
+// where it means the same.
+func (p *Policy) set(ctx context.Context, o *objects, to *state) (*guardrail.Set, error) {
+	now := state{sources: map[source]bool{}, versions: o.versions(), waiting: map[string]string{}}
 	for i := range o.bundles.Items {
-		g, err := p.ofBundle(ctx, &o.bundles.Items[i], used)
-		if err != nil {
+		if err := p.addBundle(ctx, &o.bundles.Items[i], &now); err != nil {
 			return nil, err
 		}
-		now.guardrails = append(now.guardrails, g...)
-		now.waiting = now.waiting || slices.ContainsFunc(g, stalled)
 	}
 	for i := range o.exceptions.Items {
 		// One that is being deleted excuses nothing any more.
@@ -175,60 +208,98 @@ func (p *Policy) set(ctx context.Context, o *objects, versions map[types.UID]str
 			now.exceptions = append(now.exceptions, ExceptionOf(e))
 		}
 	}
-	slices.SortFunc(now.guardrails, func(a, b *guardrail.Guardrail) int { return strings.Compare(a.Name, b.Name) })
 	slices.SortFunc(now.exceptions, func(a, b guardrail.Exception) int {
 		return strings.Compare(a.Namespace+"/"+a.Name, b.Namespace+"/"+b.Name)
 	})
-	p.compiled = used
-	if p.last != nil && slices.Equal(p.last.guardrails, now.guardrails) && slices.Equal(p.last.exceptions, now.exceptions) {
-		now.set = p.last.set
-	} else {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	// Also one that is being deleted: it is in force until it is gone (S27).
+	for i := range o.guardrails.Items {
+		p.addGuardrail(&o.guardrails.Items[i], &now)
+	}
+	slices.SortFunc(now.guardrails, func(a, b *guardrail.Guardrail) int {
+		return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.Digest, b.Digest))
+	})
+	switch {
+	case p.live.means(&now):
+		now.set = p.live.set
+	case p.current.means(&now):
+		now.set = p.current.set
+	default:
 		now.set = guardrail.NewSet(now.guardrails, now.exceptions, p.options)
 	}
-	p.last = now
+	*to = now
+	maps.DeleteFunc(p.compiled, func(key source, _ compiled) bool { return !p.live.sources[key] && !p.current.sources[key] })
 	return now.set, nil
 }
 
-func (p *Policy) ofGuardrail(g *v1alpha1.Guardrail, used map[source][]*guardrail.Guardrail) []*guardrail.Guardrail {
+func (s *state) add(key source, c compiled) {
+	s.sources[key] = true
+	s.guardrails = append(s.guardrails, c.guardrails...)
+}
+
+// addGuardrail compiles one unless that version of it has been. It is called with
+// the lock, so that nobody else compiles it as well.
+func (p *Policy) addGuardrail(g *v1alpha1.Guardrail, to *state) {
 	key := source{uid: g.UID, generation: g.Generation}
-	if _, known := p.compiled[key]; !known {
+	known, ok := p.compiled[key]
+	if !ok {
 		one, _ := policy.Compile(g.Name, &g.Spec, policy.Options{}) // the errors are in it
-		p.compiled[key] = []*guardrail.Guardrail{one}
+		known.guardrails = []*guardrail.Guardrail{one}
+		p.compiled[key] = known
 	}
-	used[key] = p.compiled[key]
-	return used[key]
+	to.add(key, known)
 }
 
-// ofBundle compiles the archive that was accepted for a bundle. Where that is not to
-// be had, what the bundle matches cannot be judged.
-func (p *Policy) ofBundle(ctx context.Context, b *v1alpha1.GuardrailBundle, used map[source][]*guardrail.Guardrail) ([]*guardrail.Guardrail, error) {
+// addBundle compiles the archive that was accepted for a bundle. Where that is not
+// to be had, what the bundle matches cannot be judged, until there is another
+// version of the archive. The archive is read without the lock.
+func (p *Policy) addBundle(ctx context.Context, b *v1alpha1.GuardrailBundle, to *state) error {
 	key := source{uid: b.UID, generation: b.Generation}
-	if b.Status.Active != nil {
-		key.digest = b.Status.Active.Digest
+	var name string
+	if active := b.Status.Active; active != nil {
+		key.digest, name = active.Digest, bundle.ArchiveName(b.Name, active.Digest)
 	}
-	known := p.compiled[key]
-	if known != nil && !slices.ContainsFunc(known, stalled) {
-		used[key] = known
-		return known, nil
-	}
-	var archive []byte
-	if key.digest != "" {
-		var kept corev1.ConfigMap
-		err := p.live.Get(ctx, client.ObjectKey{Namespace: p.namespace, Name: bundle.ArchiveName(b.Name, key.digest)}, &kept)
-		if err != nil && !apierrors.IsNotFound(err) {
-			return nil, fmt.Errorf("cannot read the archive of bundle %q: %w", b.Name, err)
+	p.mu.Lock()
+	known, ok := p.compiled[key]
+	p.mu.Unlock()
+	if ok && known.stalled() && name != "" {
+		var err error
+		if ok, err = p.sameArchives(ctx, map[string]string{name: known.archive}); err != nil {
+			return err
 		}
-		archive = kept.BinaryData[bundle.ArchiveKey]
 	}
-	now := bundle.InForce(b, archive)
-	if slices.EqualFunc(known, now, func(a, b *guardrail.Guardrail) bool { return a.Digest == b.Digest && stalled(a) == stalled(b) }) {
-		now = known // it is stalled for the same reason
+	if !ok {
+		var kept corev1.ConfigMap
+		if name != "" {
+			if err := p.archive(ctx, name, &kept); err != nil {
+				return err
+			}
+		}
+		known = p.compile(key, b, &kept)
 	}
-	p.compiled[key], used[key] = now, now
-	return now, nil
+	if known.stalled() && name != "" {
+		to.waiting[name] = known.archive
+	}
+	to.add(key, known)
+	return nil
 }
 
-func stalled(g *guardrail.Guardrail) bool { return g.Check == nil }
+// compile a bundle, unless somebody else has done it meanwhile.
+func (p *Policy) compile(key source, b *v1alpha1.GuardrailBundle, kept *corev1.ConfigMap) compiled {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	known, ok := p.compiled[key]
+	if ok && (!known.stalled() || known.archive == kept.ResourceVersion) {
+		return known
+	}
+	now := compiled{guardrails: bundle.InForce(b, kept.BinaryData[bundle.ArchiveKey]), archive: kept.ResourceVersion}
+	if slices.EqualFunc(known.guardrails, now.guardrails, func(a, b *guardrail.Guardrail) bool { return a.Digest == b.Digest }) {
+		now.guardrails = known.guardrails // it is stalled for the same reason
+	}
+	p.compiled[key] = now
+	return now
+}
 
 // ExceptionOf is an exception of the API as guardrails read it.
 func ExceptionOf(e *v1alpha1.GuardrailException) guardrail.Exception {
