@@ -170,20 +170,21 @@ func (c *Compiler) sameGrants(s *Snapshot) bool {
 // anew.
 func (c *Compiler) renew(old *compiled, g *Grant, s *Snapshot) *compiled {
 	decided := s.decided(g)
-	now := &compiled{grant: *g, decided: decided}
+	stands := old != nil && old.stands(g, decided, s.Now)
+	labels := s.Namespaces[g.Namespace]
+	sameNamespace := stands && maps.Equal(old.labels, labels) && (old.labels == nil) == (labels == nil)
+	if sameNamespace && old.holds(s) {
+		return old
+	}
+	now := &compiled{}
 	var answers guardrail.Answers
-	if old != nil && old.stands(g, decided, s.Now) {
-		labels := s.Namespaces[g.Namespace]
-		sameNamespace := maps.Equal(old.labels, labels) && (old.labels == nil) == (labels == nil)
-		if sameNamespace && old.holds(s) {
-			return old
-		}
+	if stands {
 		*now = *old
 		if sameNamespace {
 			answers = old.answers
 		}
 	} else {
-		now.decided = slices.Clone(decided)
+		now.grant, now.decided = *g, slices.Clone(decided)
 		now.grant.HeldOn = slices.Clone(g.HeldOn)
 		now.alone = expand(g, c.catalog, s)
 	}
