@@ -104,12 +104,15 @@ func TestFlux(t *testing.T) {
 		}
 		suspend(true) // Flux is late with the guardrail
 		revision := push("Services for bob, and for nobody")
-		w.eventually("the grants wait for it", func() string {
-			if ready := fluxCondition(w.kustomization("access-grants")); ready["reason"] != "DependencyNotReady" {
-				return fmt.Sprint(ready)
-			}
-			return ""
-		})
+		for _, name := range []string{"access-roles", "access-grants"} {
+			w.eventually(name+" waits for it", func() string {
+				ready := fluxCondition(w.kustomization(name))
+				if ready["reason"] != "DependencyNotReady" || !strings.Contains(fmt.Sprint(ready["message"]), "access-guardrails") {
+					return fmt.Sprint(ready)
+				}
+				return ""
+			})
+		}
 		suspend(false)
 		w.flux("access-guardrails", revision, "True ReconciliationSucceeded")
 		w.flux("access-grants", revision, "False ReconciliationFailed")
