@@ -91,14 +91,8 @@ func (a answer) response() admission.Response {
 	return admission.Response{AdmissionResponse: r}
 }
 
-// tell one reason: guardrail "NAME": MESSAGE (FIELD).
-func tell(r *guardrail.Reason) string {
-	s := fmt.Sprintf("guardrail %q: %s", r.Guardrail, r.Message)
-	if r.Field != "" {
-		s += " (" + r.Field + ")"
-	}
-	return clean(s, maxMessage)
-}
+// tell one reason.
+func tell(r *guardrail.Reason) string { return clean(r.String(), maxMessage) }
 
 // tellAll of the reasons, or of the first where there are many.
 func tellAll(reasons []guardrail.Reason) string {

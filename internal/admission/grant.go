@@ -17,8 +17,10 @@ import (
 	"github.com/sallyport-dev/sallyport/internal/core/guardrail"
 )
 
-// grant is judged by itself, on what it compiles to.
-func (h *Handler) grant(ctx context.Context, g *v1alpha1.AccessGrant) answer {
+// grant is judged by itself, on what it compiles to. One that cannot be judged and
+// only becomes narrower is taken: nobody is to keep what somebody takes away, because
+// a policy is broken.
+func (h *Handler) grant(ctx context.Context, old, g *v1alpha1.AccessGrant) answer {
 	j, digest, err := h.judge(ctx, g)
 	if err != nil {
 		ctrl.LoggerFrom(ctx).Error(err, "Cannot judge a grant")
@@ -33,6 +35,10 @@ func (h *Handler) grant(ctx context.Context, g *v1alpha1.AccessGrant) answer {
 	switch j.Verdict {
 	case guardrail.Allowed:
 	case guardrail.Undecided:
+		if old != nil && compile.Narrows(&old.Spec, &g.Spec) {
+			a.warnings = append(a.warnings, tellAll(j.Because()))
+			break
+		}
 		a = refuse(undecided, tellAll(j.Because()))
 	default:
 		a = refuse(denied, tellAll(j.Because()))
@@ -80,6 +86,9 @@ func (h *Handler) judge(ctx context.Context, g *v1alpha1.AccessGrant) (j guardra
 	}
 	if j, err = h.judgeBy(ctx, h.cached, set, g); err == nil && j.Verdict == guardrail.Allowed {
 		return j, set.Digest(), nil
+	}
+	if err := ctx.Err(); err != nil {
+		return guardrail.Judgement{}, "", fmt.Errorf("cannot judge in time: %w", err)
 	}
 	if set, err = known(ctx, h.policy.Live); err != nil {
 		return guardrail.Judgement{}, "", err

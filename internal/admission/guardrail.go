@@ -12,6 +12,7 @@ import (
 	"github.com/sallyport-dev/sallyport/api/v1alpha1"
 	"github.com/sallyport-dev/sallyport/internal/core/guardrail"
 	"github.com/sallyport-dev/sallyport/internal/policy"
+	"github.com/sallyport-dev/sallyport/internal/snapshot"
 )
 
 // guardrail is refused if it does not compile. Whoever writes it is told which
@@ -59,7 +60,7 @@ func (h *Handler) revoked(ctx context.Context, g *guardrail.Guardrail) (string, 
 	var excused []guardrail.Exception
 	for i := range list.Items {
 		if e := &list.Items[i]; e.DeletionTimestamp.IsZero() {
-			excused = append(excused, exceptionOf(e))
+			excused = append(excused, snapshot.ExceptionOf(e))
 		}
 	}
 	set := guardrail.NewSet([]*guardrail.Guardrail{g}, excused, guardrail.Options{})
@@ -116,13 +117,6 @@ func unjudged(st *standing, judged int) string {
 	return fmt.Sprintf("; %d more could not be judged in time", left)
 }
 
-func exceptionOf(e *v1alpha1.GuardrailException) guardrail.Exception {
-	return guardrail.Exception{
-		Namespace: e.Namespace, Name: e.Name, Guardrail: e.Spec.Guardrail, Grant: e.Spec.Grant,
-		NotBefore: e.Spec.NotBefore.Time, NotAfter: e.Spec.NotAfter.Time,
-	}
-}
-
 // exception is refused if its guardrail would not honour it. One whose guardrail or
 // grant does not exist may be early, and is warned about.
 func (h *Handler) exception(ctx context.Context, e *v1alpha1.GuardrailException) answer {
@@ -155,7 +149,7 @@ func dishonoured(ctx context.Context, e *v1alpha1.GuardrailException, policy fun
 	if err != nil {
 		return false, "", err
 	}
-	excuse := exceptionOf(e)
+	excuse := snapshot.ExceptionOf(e)
 	for _, g := range set.Guardrails() {
 		if g.Name != e.Spec.Guardrail {
 			continue

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"slices"
 	"time"
 
 	admissionv1 "k8s.io/api/admission/v1"
@@ -15,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	"github.com/sallyport-dev/sallyport/api/v1alpha1"
+	"github.com/sallyport-dev/sallyport/internal/core/compile"
 	"github.com/sallyport-dev/sallyport/internal/core/fleet"
 	"github.com/sallyport-dev/sallyport/internal/core/guardrail"
 	"github.com/sallyport-dev/sallyport/internal/inventory"
@@ -40,8 +42,6 @@ const (
 	deadline = 4 * time.Second
 	// reviewDeadline of judging all that stands, for a warning.
 	reviewDeadline = time.Second
-	// atOnce is how many requests are judged at the same time. Others wait.
-	atOnce = 8
 )
 
 // Handler answers the API server. It is safe for use by any number of goroutines.
@@ -53,7 +53,7 @@ type Handler struct {
 	now          func() time.Time
 	decoder      admission.Decoder
 	metrics      *metrics
-	turn         chan struct{}
+	turns        *turns
 }
 
 // NewHandler makes a Handler that reads grants, roles, namespaces and exceptions
@@ -65,7 +65,7 @@ func NewHandler(scheme *runtime.Scheme, cached, live client.Reader, o Options) (
 	}
 	h := &Handler{
 		cached: cached, live: live, policy: o.Policy, inventory: o.Inventory, origin: o.Origin, now: o.Now,
-		decoder: admission.NewDecoder(scheme), metrics: m, turn: make(chan struct{}, atOnce),
+		decoder: admission.NewDecoder(scheme), metrics: m, turns: newTurns(),
 	}
 	if h.origin == nil {
 		h.origin = func(context.Context, *v1alpha1.AccessGrant) *guardrail.Source { return nil }
@@ -81,7 +81,7 @@ func (h *Handler) Handle(ctx context.Context, req admission.Request) admission.R
 	begin := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, deadline)
 	defer cancel()
-	a := h.await(ctx, &req)
+	a := h.answer(ctx, &req)
 	h.metrics.record(kindLabel(req.Kind.Kind), a.verdict, time.Since(begin))
 	return a.response()
 }
@@ -95,16 +95,6 @@ func kindLabel(kind string) string {
 	return "other"
 }
 
-func (h *Handler) await(ctx context.Context, req *admission.Request) answer {
-	select {
-	case h.turn <- struct{}{}:
-		defer func() { <-h.turn }()
-		return h.answer(ctx, req)
-	case <-ctx.Done():
-		return fail()
-	}
-}
-
 // answer by kind. Who asks does not matter: no user goes unjudged.
 func (h *Handler) answer(ctx context.Context, req *admission.Request) answer {
 	if req.Kind.Group != v1alpha1.GroupVersion.Group || req.Kind.Version != v1alpha1.GroupVersion.Version {
@@ -114,27 +104,48 @@ func (h *Handler) answer(ctx context.Context, req *admission.Request) answer {
 	case v1alpha1.AccessGrantKind:
 		return review(ctx, h, req, h.grant)
 	case v1alpha1.AccessRoleKind:
-		return review(ctx, h, req, h.role)
+		return review(ctx, h, req, alone(h.role))
 	case v1alpha1.GuardrailKind:
 		if req.Operation == admissionv1.Delete {
-			return h.guardrailDeleted(ctx, req.Name)
+			return h.await(ctx, req, func() answer { return h.guardrailDeleted(ctx, req.Name) })
 		}
-		return review(ctx, h, req, h.guardrail)
+		return review(ctx, h, req, alone(h.guardrail))
 	case v1alpha1.GuardrailBundleKind:
-		return review(ctx, h, req, h.bundle)
+		return review(ctx, h, req, alone(h.bundle))
 	case v1alpha1.GuardrailExceptionKind:
-		return review(ctx, h, req, h.exception)
+		return review(ctx, h, req, alone(h.exception))
 	}
 	return refuse(invalid, fmt.Sprintf("cannot judge a %s", req.Kind.Kind))
 }
 
+// await a turn of the request's kind to judge it.
+func (h *Handler) await(ctx context.Context, req *admission.Request, judge func() answer) answer {
+	turn := h.turns.policies
+	switch req.Kind.Kind {
+	case v1alpha1.AccessGrantKind:
+		leave, ok := h.turns.grant(ctx, req.Namespace)
+		if !ok {
+			return fail()
+		}
+		defer leave()
+		return judge()
+	case v1alpha1.AccessRoleKind:
+		turn = h.turns.access
+	}
+	if !turn.take(ctx) {
+		return fail()
+	}
+	defer turn.leave()
+	return judge()
+}
+
 // review an object that is created or updated. An update that leaves alone what is
-// judged passes: else nobody could take the finalizer from a grant that has come to
-// be refused, and it would never be revoked.
+// judged passes, and does not await a turn: else nobody could take the finalizer from
+// a grant that has come to be refused, and it would never be revoked.
 func review[T any, O interface {
 	*T
 	client.Object
-}](ctx context.Context, h *Handler, req *admission.Request, judge func(context.Context, O) answer) answer {
+}](ctx context.Context, h *Handler, req *admission.Request, judge func(ctx context.Context, old, now O) answer) answer {
 	if req.Operation == admissionv1.Delete {
 		return allow()
 	}
@@ -143,21 +154,44 @@ func review[T any, O interface {
 		ctrl.LoggerFrom(ctx).Info("Cannot read an object", "error", err.Error())
 		return refuse(invalid, "the object cannot be read")
 	}
+	var old O
 	if req.Operation == admissionv1.Update {
-		old := O(new(T))
-		if err := h.decoder.DecodeRaw(req.OldObject, old); err == nil && sameMeaning(old, object) {
+		before := O(new(T))
+		if err := h.decoder.DecodeRaw(req.OldObject, before); err == nil {
+			old = before
+		}
+		if old != nil && sameMeaning(old, object) {
 			return answer{verdict: unchanged}
 		}
 	}
-	return judge(ctx, object)
+	return h.await(ctx, req, func() answer { return judge(ctx, old, object) })
+}
+
+// alone judges an object without regard to what it was.
+func alone[O any](judge func(context.Context, O) answer) func(ctx context.Context, old, now O) answer {
+	return func(ctx context.Context, _, now O) answer { return judge(ctx, now) }
 }
 
 // sameMeaning reports whether two versions of an object differ in nothing that is
-// judged.
+// judged. The notes of tools are not, but for those that tell where a grant came from.
 func sameMeaning(a, b client.Object) bool {
-	return maps.Equal(a.GetLabels(), b.GetLabels()) && maps.Equal(a.GetAnnotations(), b.GetAnnotations()) &&
+	return maps.Equal(compile.Committed(a.GetLabels()), compile.Committed(b.GetLabels())) &&
+		maps.Equal(compile.Committed(a.GetAnnotations()), compile.Committed(b.GetAnnotations())) &&
+		!slices.ContainsFunc(originLabels, func(key string) bool { return a.GetLabels()[key] != b.GetLabels()[key] }) &&
+		!slices.ContainsFunc(originAnnotations, func(key string) bool { return a.GetAnnotations()[key] != b.GetAnnotations()[key] }) &&
 		equality.Semantic.DeepEqual(specOf(a), specOf(b))
 }
+
+// originLabels and originAnnotations are the notes from which input.source is made.
+var (
+	originLabels = []string{
+		v1alpha1.ManagedByLabel, "kustomize.toolkit.fluxcd.io/name", "kustomize.toolkit.fluxcd.io/namespace",
+		"helm.toolkit.fluxcd.io/name", "helm.toolkit.fluxcd.io/namespace",
+	}
+	originAnnotations = []string{
+		v1alpha1.SyncAnnotation, v1alpha1.RevisionAnnotation, v1alpha1.AuthorAnnotation, "argocd.argoproj.io/tracking-id",
+	}
+)
 
 func specOf(o client.Object) any {
 	switch o := o.(type) {

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 	"unicode/utf8"
@@ -183,6 +184,11 @@ func podRule(resource string) v1alpha1.PolicyRule {
 
 func exec(g *v1alpha1.AccessGrant) { g.Spec.Access[0].Rules[0].Resources = []string{"pods/exec"} }
 
+// narrower ends, where others do not.
+func narrower(g *v1alpha1.AccessGrant) {
+	g.Spec.Validity = &v1alpha1.Validity{NotAfter: &metav1.Time{Time: time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC)}}
+}
+
 func ofRole(g *v1alpha1.AccessGrant) {
 	g.Spec.Access[0].Rules = nil
 	g.Spec.Access[0].RoleRef = &v1alpha1.RoleReference{Kind: v1alpha1.AccessRoleRef, Name: "debug"}
@@ -262,6 +268,37 @@ func TestGrants(t *testing.T) {
 			reason: "S16: what cannot be evaluated refuses, and tells nothing of the policy.",
 			policy: same(rail("broken", broken)), now: grant("oncall"), looked: 1,
 			refused: `guardrail "broken": the guardrail cannot be evaluated`,
+		},
+		"UndecidedNarrower": {
+			reason: "What is taken away while nothing can be judged is taken away.",
+			policy: same(rail("broken", broken)), old: grant("oncall", exec), now: grant("oncall", exec, narrower), looked: 1,
+			warnings: []string{`guardrail "broken": the guardrail cannot be evaluated`},
+		},
+		"UndecidedWider": {
+			reason: "What becomes wider is not taken.",
+			policy: same(rail("broken", broken)), old: grant("oncall", exec, narrower), now: grant("oncall", exec), looked: 1,
+			refused: `guardrail "broken": the guardrail cannot be evaluated`,
+		},
+		"Notes": {
+			reason: "Whoever asks for a pass, or applies the same again, changes nothing that is judged.",
+			policy: same(rail("no-exec", noExec)), old: grant("oncall", exec), now: grant("oncall", exec, func(g *v1alpha1.AccessGrant) {
+				g.Annotations = map[string]string{"reconcile.fluxcd.io/requestedAt": "now", corev1.LastAppliedConfigAnnotation: "{}"}
+				g.Labels = map[string]string{"argocd.argoproj.io/instance": "a"}
+			}),
+		},
+		"OriginByLabel": {
+			reason: "Guardrails may go by where a grant comes from.",
+			policy: same(rail("no-exec", noExec)), looked: 1,
+			old: grant("oncall", exec), now: grant("oncall", exec, func(g *v1alpha1.AccessGrant) {
+				g.Labels = map[string]string{v1alpha1.ManagedByLabel: v1alpha1.SyncManagedByValue}
+			}),
+			refused: `guardrail "no-exec": no exec in prod (spec.access[0])`,
+		},
+		"OriginByAnnotation": {
+			reason: "And by who wrote the commit.",
+			policy: same(rail("no-exec", noExec)), looked: 1,
+			old: grant("oncall", exec), now: grant("oncall", exec, func(g *v1alpha1.AccessGrant) { g.Annotations = map[string]string{v1alpha1.AuthorAnnotation: "ann"} }),
+			refused: `guardrail "no-exec": no exec in prod (spec.access[0])`,
 		},
 		"NotKnown": {
 			reason: "S16: while nobody knows the guardrails, nothing passes.",
@@ -444,6 +481,83 @@ func TestEnd(t *testing.T) {
 	}
 	if r := h.Handle(ctx, request(t, grant("oncall"), nil)); r.Allowed {
 		t.Error("allowed without looking")
+	}
+}
+
+// held tells whose namespace is asked for, and answers when it is let.
+type held struct {
+	client.Reader
+	reached chan string
+	open    chan struct{}
+}
+
+func (h held) Get(ctx context.Context, key client.ObjectKey, o client.Object, opts ...client.GetOption) error {
+	select {
+	case h.reached <- key.Name:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case <-h.open:
+		return h.Reader.Get(ctx, key, o, opts...)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// TestTurns: S22. However many grants a tenant has judged at once, those of others
+// are judged. Policies await no grants, and what is not judged awaits nothing.
+func TestTurns(t *testing.T) {
+	s := scheme(t)
+	objects := fake.NewClientBuilder().WithScheme(s).WithObjects(ns("payments"), ns("other"), ns("third"), ns("fourth")).Build()
+	cached := held{objects, make(chan string), make(chan struct{})}
+	h, err := admission.NewHandler(s, cached, objects, admission.Options{Policy: same(rail("no-exec", noExec)), Inventory: members{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask := func(ctx context.Context, wg *sync.WaitGroup, namespace string, allowed bool) {
+		wg.Go(func() {
+			g := grant("oncall", func(g *v1alpha1.AccessGrant) { g.Namespace = namespace })
+			if r := h.Handle(ctx, request(t, g, nil)); r.Allowed != allowed {
+				t.Errorf("%s: allowed %t: %+v", namespace, r.Allowed, r.Result)
+			}
+		})
+	}
+	reached := func(want string) {
+		t.Helper()
+		for range 2 {
+			if got := <-cached.reached; got != want {
+				t.Errorf("a grant of %s is judged, want one of %s", got, want)
+			}
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var hostile, others sync.WaitGroup
+	for range 20 {
+		ask(ctx, &hostile, "payments", false)
+	}
+	reached("payments")
+	finalized := grant("oncall", func(g *v1alpha1.AccessGrant) { g.Finalizers = []string{v1alpha1.AccessGrantFinalizer} })
+	if !h.Handle(t.Context(), request(t, grant("oncall"), finalized)).Allowed {
+		t.Error("a finalizer is not taken away")
+	}
+	for _, namespace := range []string{"other", "third", "fourth"} {
+		ask(t.Context(), &others, namespace, true)
+		ask(t.Context(), &others, namespace, true)
+		reached(namespace)
+	}
+	for what, r := range map[string]crwebhook.Request{"written": request(t, ceiling(), nil), "deleted": request(t, nil, ceiling())} {
+		if got := h.Handle(t.Context(), r); !got.Allowed {
+			t.Errorf("a guardrail is not %s: %+v", what, got.Result)
+		}
+	}
+	cancel()
+	hostile.Wait()
+	close(cached.open)
+	others.Wait()
+	if n := h.Tenants(); n != 0 {
+		t.Errorf("%d namespaces are remembered", n)
 	}
 }
 
@@ -702,10 +816,12 @@ func TestBundles(t *testing.T) {
 		"RSAForEC":  {"No signature could be verified.", "ES256", public(&large.PublicKey), "is an RSA key, and ES256 takes one of ECDSA"},
 		"ECForRSA":  {"No signature could be verified.", "PS512", public(&ec.PublicKey), "is an ECDSA key, and PS512 takes one of RSA"},
 		"Ed25519":   {"No algorithm takes it.", "ES256", public(ed), "is neither an RSA nor an ECDSA key"},
-		"Small":     {"512 bits are broken in hours.", "RS256", small, "has 512 bits, and fewer than 2048 are not safe"},
-		"NotPEM":    {"A key is in PEM.", "RS256", "PUBLIC KEY", "is not in PEM"},
-		"NoKey":     {"PEM may be of anything.", "RS256", "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n", "is no public key"},
-		"NoKeyNoPM": {"Empty is not a key.", "RS256", "", "is not in PEM"},
+		"Small":     {"512 bits are broken in hours.", "RS256", small, "has 512 bits; the least is 2048"},
+		"NotPEM":    {"A key is in PEM.", "RS256", "PUBLIC KEY", "is not one key in PEM"},
+		"NoKey":     {"PEM may be of anything.", "RS256", "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n", "cannot be read"},
+		"NoKeyNoPM": {"Empty is not a key.", "RS256", "", "is not one key in PEM"},
+		"TwoKeys":   {"Nobody could tell with which of them.", "ES256", public(&ec.PublicKey) + public(&ec.PublicKey), "is not one key in PEM"},
+		"Private":   {"A key that is not to be shown is not taken.", "ES256", strings.ReplaceAll(public(&ec.PublicKey), "PUBLIC", "PRIVATE"), "no public key"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := &v1alpha1.GuardrailBundle{ObjectMeta: metav1.ObjectMeta{Name: "b"}, Spec: v1alpha1.GuardrailBundleSpec{
