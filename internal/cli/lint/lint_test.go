@@ -2,6 +2,11 @@ package lint
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
 	"encoding/xml"
 	"io"
 	"maps"
@@ -157,7 +162,22 @@ spec:
 	if err != nil {
 		t.Fatal(err)
 	}
-	file := filepath.Join(write(t, map[string]string{"library.tar.gz": string(archive)}), "library.tar.gz")
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sealed, err := bundle.Sign(archive, bundle.Signer{
+		Key: string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})), KeyID: "k", Algorithm: "ES256",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	archives := write(t, map[string]string{"library.tar.gz": string(archive), "signed.tar.gz": string(sealed)})
+	file, signedFile := filepath.Join(archives, "library.tar.gz"), filepath.Join(archives, "signed.tar.gz")
 	files := map[string]string{"a.yaml": grant("deletes", "delete")}
 	lint := func(files map[string]string, bundles ...string) string {
 		dir := write(t, files)
@@ -180,6 +200,7 @@ spec:
 		"InTheRepo":   {lint(with, "library="+file), `guardrail "library/no-delete": `},
 		"Missing":     {lint(with), "without --bundle library=FILE they are not asked"},
 		"NotVerified": {lint(signed, "library="+file), "GuardrailBundle library  is not signed"},
+		"NoKey":       {lint(with, "library="+signedFile), "GuardrailBundle library  is signed, and there is no key"},
 		"NoBundle":    {lint(files, "library="+file+".sig"), "cannot read --bundle"},
 	} {
 		if !strings.Contains(tc.got, tc.want) {
