@@ -61,8 +61,8 @@ func (s *Syncer) converge(ctx context.Context, state *store) outcome {
 // passed.
 //
 // A commit may bring a grant together with the guardrail or the exception that lets
-// it through. Grants that guardrails refuse are then returned, to be tried again
-// once these are there.
+// it through. Grants and roles that guardrails refuse are then returned, to be tried
+// again once these are there.
 func (s *Syncer) rehearse(ctx context.Context, p plan) (refused []change, err error) {
 	missing, err := absent(ctx, s.Client, p.namespaces)
 	if err != nil {
@@ -75,7 +75,7 @@ func (s *Syncer) rehearse(ctx context.Context, p plan) (refused []change, err er
 	policy := slices.ContainsFunc(p.changes(), func(c change) bool { return isPolicy(c.GetKind()) })
 	try := func(c change) error {
 		err := tryApply(ctx, s.Client, c)
-		if err != nil && policy && c.GetKind() == v1alpha1.AccessGrantKind && byWebhook(err) {
+		if err != nil && policy && isJudged(c.GetKind()) && byWebhook(err) {
 			refused = append(refused, c)
 			return nil
 		}
@@ -107,6 +107,11 @@ func isPolicy(kind string) bool {
 	return kind == v1alpha1.GuardrailKind || kind == v1alpha1.GuardrailBundleKind || kind == v1alpha1.GuardrailExceptionKind
 }
 
+// isJudged reports whether guardrails decide on objects of a kind.
+func isJudged(kind string) bool {
+	return kind == v1alpha1.AccessGrantKind || kind == v1alpha1.AccessRoleKind
+}
+
 // byWebhook reports whether an admission webhook said no, as opposed to the API
 // server itself.
 func byWebhook(err error) bool {
@@ -114,12 +119,12 @@ func byWebhook(err error) bool {
 }
 
 // execute applies, then prunes. It stops at the first error: what is pruned may be
-// what an object that could not be applied was to replace. Grants that were refused
-// by the policy of before are tried by that of the commit, before any is applied.
+// what an object that could not be applied was to replace. What was refused
+// by the policy of before is tried by that of the commit, before any of it is applied.
 func (s *Syncer) execute(ctx context.Context, p plan, refused []change) outcome {
 	out := outcome{plan: p, inventory: p.inventory.without(p.gone...), reason: ReasonApplied}
 	for _, c := range p.changes() {
-		if c.GetKind() == v1alpha1.AccessGrantKind {
+		if isJudged(c.GetKind()) {
 			for _, r := range refused {
 				if err := tryApply(ctx, s.Client, r); err != nil {
 					out.reason, out.err = refusedOr(ReasonApplyFailed, err), err

@@ -25,13 +25,13 @@ var namespaceKind = schema.GroupVersionKind{Version: "v1", Kind: "Namespace"}
 // ClusterRoleBinding or a Secret would.
 var kinds = []kind{
 	{GroupVersionKind: namespaceKind},
-	{GroupVersionKind: schema.GroupVersionKind{Group: "cluster.open-cluster-management.io", Version: "v1beta2", Kind: "ManagedClusterSetBinding"}, namespaced: true},
-	{GroupVersionKind: schema.GroupVersionKind{Group: "cluster.open-cluster-management.io", Version: "v1beta1", Kind: "Placement"}, namespaced: true},
-	{GroupVersionKind: v1alpha1.GroupVersion.WithKind(v1alpha1.AccessRoleKind), typed: func() any { return &v1alpha1.AccessRole{} }},
-	// What judges comes before what is judged (S26).
+	// What judges comes before what is judged, and what that is made of (S26).
 	{GroupVersionKind: v1alpha1.GroupVersion.WithKind(v1alpha1.GuardrailKind), typed: func() any { return &v1alpha1.Guardrail{} }},
 	{GroupVersionKind: v1alpha1.GroupVersion.WithKind(v1alpha1.GuardrailBundleKind), typed: func() any { return &v1alpha1.GuardrailBundle{} }},
 	{GroupVersionKind: v1alpha1.GroupVersion.WithKind(v1alpha1.GuardrailExceptionKind), namespaced: true, typed: func() any { return &v1alpha1.GuardrailException{} }},
+	{GroupVersionKind: schema.GroupVersionKind{Group: "cluster.open-cluster-management.io", Version: "v1beta2", Kind: "ManagedClusterSetBinding"}, namespaced: true},
+	{GroupVersionKind: schema.GroupVersionKind{Group: "cluster.open-cluster-management.io", Version: "v1beta1", Kind: "Placement"}, namespaced: true},
+	{GroupVersionKind: v1alpha1.GroupVersion.WithKind(v1alpha1.AccessRoleKind), typed: func() any { return &v1alpha1.AccessRole{} }},
 	{GroupVersionKind: v1alpha1.GroupVersion.WithKind(v1alpha1.AccessGrantKind), namespaced: true, typed: func() any { return &v1alpha1.AccessGrant{} }},
 }
 
