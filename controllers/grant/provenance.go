@@ -26,8 +26,10 @@ var (
 // the grant alone does not change its source: else every commit would rewrite
 // every object of the fleet.
 //
-// It is a statement about where the grant came from, for people. Nothing is
-// decided by it, since whoever may write the grant may write its labels.
+// People read it, and guardrails do, as input.source. Of the built-in sync it can be
+// relied on: an admission policy lets nobody else write what it is read from. What
+// it says of the others is worth what the labels are, and whoever may write the grant
+// may write these.
 func (r *Reconciler) sourceOf(ctx context.Context, seen *observation, g *v1alpha1.AccessGrant) *v1alpha1.GrantSource {
 	now := appliedBy(g)
 	if now == nil {

@@ -128,16 +128,22 @@ type Cluster struct {
 	memo sync.Map
 }
 
-// Source is where a grant came from.
+// Source is where a grant came from. The hub's admission policy takes nothing of
+// GitSync from anybody but the sync. The others are read from labels and
+// annotations, which whoever may write the grant may set to anything.
 type Source struct {
 	// Kind of what applied the grant: GitSync, Kustomization, HelmRelease or
-	// Application.
+	// Application. Whoever may write a grant can make it look as if one of the last
+	// three had applied it. Only GitSync can be relied on, and there the spec is that
+	// of a commit only where revision is present: who changes it by hand takes that off.
 	Kind string `json:"kind"`
-	// Namespace of what applied it.
+	// Namespace of what applied it. To be relied on where kind is GitSync.
 	Namespace string `json:"namespace,omitempty"`
-	// Name of what applied it.
+	// Name of what applied it. To be relied on where kind is GitSync.
 	Name string `json:"name"`
-	// Revision is the commit.
+	// Revision is the commit: of GitSync the one that changed the grant, which can be
+	// relied on; of the others the one that what is named is at, whether it applied the
+	// grant or not.
 	Revision string `json:"revision,omitempty"`
 	// Author of the commit, where the source tells it.
 	Author string `json:"author,omitempty"`
