@@ -1,16 +1,20 @@
 package e2e
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -19,6 +23,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/sallyport-dev/sallyport/api/v1alpha1"
+	"github.com/sallyport-dev/sallyport/internal/bundle"
 )
 
 // noSecrets refuses grants that let anybody read Secrets.
@@ -384,4 +389,123 @@ func TestRefusedWhileSuspended(t *testing.T) {
 	suspend(false)
 	w.ready("payments", "secrets", "True Applied")
 	w.waitCan(true, "m1", alice, "get", "secrets", "default")
+}
+
+// TestBundleUnderLoad: S16. While a grant that a bundle refuses is asked for all the
+// time, the bundle is corrupted, its archive is taken away, and the controller is
+// stopped and started: the grant is never taken.
+func TestBundleUnderLoad(t *testing.T) {
+	w := guardedWorld(t)
+	options := w.webhook()
+	publish := func(archive []byte) {
+		w.Helper()
+		published := &corev1.ConfigMap{
+			ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "baseline"},
+			BinaryData: map[string][]byte{"bundle.tar.gz": archive},
+		}
+		if err := w.hub.Update(w.ctx, published); apierrors.IsNotFound(err) {
+			w.must(w.hub.Create(w.ctx, published))
+		} else {
+			w.must(err)
+		}
+	}
+	build := func(number string) []byte {
+		w.Helper()
+		revision, err := bundle.ParseRevision(number)
+		w.must(err)
+		archive, err := bundle.Build(bundle.Manifest{Revision: revision, Guardrails: map[string]v1alpha1.GuardrailSpec{"no-secrets": noSecretsInRego().Spec}})
+		w.must(err)
+		return archive
+	}
+	state := func(revision, ready string) {
+		w.Helper()
+		w.eventually("the bundle is "+ready+" with revision "+revision, func() string {
+			var b v1alpha1.GuardrailBundle
+			w.must(w.hub.Get(w.ctx, client.ObjectKey{Name: "baseline"}, &b))
+			c := meta.FindStatusCondition(b.Status.Conditions, v1alpha1.ConditionReady)
+			if c == nil || string(c.Status)+" "+c.Reason != ready || b.Status.Active == nil || b.Status.Active.Revision != revision {
+				return fmt.Sprintf("%+v", b.Status)
+			}
+			return ""
+		})
+	}
+
+	publish(build("1"))
+	stop := w.controller(options)
+	w.eventually("the webhook takes the bundle", func() string {
+		err := w.hub.Create(w.ctx, &v1alpha1.GuardrailBundle{
+			ObjectMeta: metav1.ObjectMeta{Name: "baseline"},
+			Spec: v1alpha1.GuardrailBundleSpec{
+				Source:   v1alpha1.BundleSource{ConfigMap: &v1alpha1.ConfigMapSource{Namespace: namespace, Name: "baseline"}},
+				Interval: metav1.Duration{Duration: time.Second}, Unsigned: "Allowed",
+			},
+		})
+		if err != nil && !apierrors.IsAlreadyExists(err) {
+			return err.Error()
+		}
+		return ""
+	})
+	state("1", "True InForce")
+	w.eventually("the webhook refuses", func() string {
+		if w.hub.Create(w.ctx, reading("secrets", "secrets"), client.DryRunAll) == nil {
+			return "it takes Secrets"
+		}
+		return ""
+	})
+
+	ctx, cancel := context.WithCancel(w.ctx)
+	var asking sync.WaitGroup
+	var asked, judged atomic.Int64
+	for range 2 {
+		asking.Go(func() {
+			for ctx.Err() == nil {
+				err := w.hub.Create(ctx, reading("secrets", "secrets"), client.DryRunAll)
+				switch {
+				case err == nil:
+					t.Error("S16: a grant is taken that the bundle refuses")
+					return
+				case strings.Contains(err.Error(), "Secrets are not read by people"):
+					judged.Add(1)
+				}
+				asked.Add(1)
+			}
+		})
+	}
+	corrupt := build("2")
+	corrupt[len(corrupt)/2] ^= 0xff
+	publish(corrupt)
+	state("1", "False Invalid")
+	stop()
+	stop = w.controller(options) // with the corrupt one still there
+	state("1", "False Invalid")
+	var archives corev1.ConfigMapList
+	w.must(w.hub.List(w.ctx, &archives, client.InNamespace(namespace)))
+	for i := range archives.Items {
+		if strings.HasPrefix(archives.Items[i].Name, "sallyport-bundle-") {
+			w.must(w.hub.Delete(w.ctx, &archives.Items[i]))
+		}
+	}
+	stop()
+	w.controller(options)
+	w.eventually("requests are answered after the restart", func() string {
+		if err := w.hub.Create(w.ctx, reading("secrets", "secrets"), client.DryRunAll); err == nil || !strings.Contains(err.Error(), "guardrail") {
+			return fmt.Sprint(err)
+		}
+		return ""
+	})
+	publish(build("3"))
+	state("3", "True InForce")
+	before := judged.Load()
+	w.eventually("the grant is judged again", func() string {
+		if judged.Load() == before {
+			return "not yet"
+		}
+		return ""
+	})
+	cancel()
+	asking.Wait()
+	if asked.Load() < 20 {
+		t.Errorf("it was asked %d times: the test shows nothing", asked.Load())
+	}
+	t.Logf("asked %d times, judged %d times", asked.Load(), judged.Load())
 }
