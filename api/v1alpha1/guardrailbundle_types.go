@@ -60,7 +60,7 @@ type GuardrailBundleSpec struct {
 	Points []GuardrailPoint `json:"points,omitempty"`
 
 	// Match narrows every guardrail of the bundle. While no bundle has been
-	// accepted, what it matches at these points cannot be judged.
+	// accepted, what it matches cannot be judged, at any point.
 	// +optional
 	Match *GuardrailMatch `json:"match,omitempty"`
 
