@@ -42,7 +42,9 @@ func (c *capture) Timed() bool { return false }
 func inputOf(t testing.TB, s compileSnapshot) *guardrail.Input {
 	t.Helper()
 	c := &capture{}
-	s.at(guardrail.Compile, guardrail.NewSet([]*guardrail.Guardrail{{Name: "capture", Points: guardrail.GrantPoints, Check: c}}, nil, guardrail.Options{}))
+	s.Point = guardrail.Compile
+	s.Guardrails = guardrail.NewSet([]*guardrail.Guardrail{{Name: "capture", Points: guardrail.GrantPoints, Check: c}}, nil, guardrail.Options{})
+	compile.Judge(s.Snapshot)
 	if c.in == nil {
 		t.Fatal("the grant was not judged")
 	}
@@ -288,30 +290,95 @@ func (r random) request() *guardrail.Input {
 	return in
 }
 
-// largest is a grant of about the 1.5 MB that an API server stores, and none of it
-// is what a policy finds early.
-func largest() compileSnapshot {
-	const words = 8 // in each list
-	s := newRandom(3).grant()
-	g := &s.Grants[0]
-	spec := *g.Spec
-	spec.Access, spec.Validity = nil, nil
-	for i := range 64 {
-		var e v1alpha1.AccessEntry
-		for j := range 64 {
-			var rule v1alpha1.PolicyRule
-			for k := range words {
-				rule.Verbs = append(rule.Verbs, fmt.Sprintf("verb%d", k))
-				rule.APIGroups = append(rule.APIGroups, fmt.Sprintf("group%d.example.com", k))
-				rule.Resources = append(rule.Resources, fmt.Sprintf("resource%d-%d", j, k))
-			}
-			e.Rules = append(e.Rules, rule)
-			e.Namespaces = append(e.Namespaces, v1alpha1.NamespaceName(fmt.Sprintf("namespace%d-%d", i, j)))
-		}
-		// A star before what is looked for, and nothing that is found.
-		e.Rules[63].Verbs[0] = "*"
-		spec.Access = append(spec.Access, e)
+// mostNames is what a grant may give at most: verbs, groups, resources, names, URLs
+// and namespaces, together.
+const mostNames = 4096
+
+// large is a shape of rule, and how what is given is spread: the numbers of verbs,
+// groups, resources, names of resources and URLs of each rule, and of namespaces of
+// each of the entries.
+type large struct {
+	verbs, groups, resources, names, urls int
+	entries, namespaces                   int
+}
+
+// shapes of grants that are as large as can be.
+var shapes = map[string]large{
+	"Verbs":      {verbs: 32, groups: 1, resources: 1, entries: 32},
+	"Groups":     {verbs: 1, groups: 64, resources: 1, entries: 32},
+	"Resources":  {verbs: 1, groups: 1, resources: 64, entries: 32},
+	"Products":   {verbs: 32, groups: 64, resources: 64, entries: 32},
+	"Even":       {verbs: 8, groups: 8, resources: 8, entries: 64, namespaces: 8},
+	"Rules":      {verbs: 2, groups: 1, resources: 1, entries: 32},
+	"Names":      {verbs: 1, groups: 1, resources: 1, names: 256, entries: 32},
+	"URLs":       {verbs: 1, urls: 64, entries: 32},
+	"Namespaces": {verbs: 2, groups: 1, resources: 1, entries: 64, namespaces: 60},
+}
+
+// word that no policy looks for, as long as may be.
+func word(what string, i, length int) string {
+	s := fmt.Sprintf("%s%d", what, i)
+	return s + strings.Repeat("x", length-len(s))
+}
+
+func words(what string, n, length int) []string {
+	var out []string
+	for i := range n {
+		out = append(out, word(what, i, length))
 	}
-	g.Spec = &spec
+	return out
+}
+
+// grant of that shape, of the most names. What is first of each list of a rule may be
+// given: a star, before what is looked for.
+func (l large) grant(firstVerb, firstGroup, firstResource string) compileSnapshot {
+	s := compileSnapshot{compile.Snapshot{Now: instants[0], Namespaces: map[string]map[string]string{"payments": {"team": "payments"}}}}
+	first := func(list []string, with string) []string {
+		if with != "" && len(list) > 0 {
+			list[0] = with
+		}
+		return list
+	}
+	rule := func(i int) v1alpha1.PolicyRule {
+		own := func(what string) string { return fmt.Sprintf("%s%d-", what, i) } // rules that are the same are one
+		return v1alpha1.PolicyRule{
+			Verbs: first(words(own("verb"), l.verbs, 63), firstVerb), APIGroups: first(words(own("group"), l.groups, 253), firstGroup),
+			Resources: first(words(own("resource"), l.resources, 253), firstResource), ResourceNames: words(own("name"), l.names, 253),
+			NonResourceURLs: words(own("/"), l.urls, 253),
+		}
+	}
+	spec := &v1alpha1.AccessGrantSpec{Reason: word("reason", 0, 1024), Clusters: v1alpha1.ClusterSelection{Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"l0": word("v", 0, 63)}}}}
+	left := mostNames
+	for i := range l.entries {
+		var e v1alpha1.AccessEntry
+		for _, ns := range words(fmt.Sprintf("namespace%d-", i), l.namespaces, 63) {
+			e.Namespaces = append(e.Namespaces, v1alpha1.NamespaceName(ns))
+		}
+		spec.Access = append(spec.Access, e)
+		left -= l.namespaces
+	}
+	size := l.verbs + l.groups + l.resources + l.names + l.urls
+	for i := 0; left >= size; i++ {
+		e := &spec.Access[i%l.entries]
+		e.Rules = append(e.Rules, rule(i))
+		left -= size
+	}
+	rules := spec.Access[0].Rules
+	for i := range left {
+		rules[0].Verbs = append(rules[0].Verbs, word("more", i, 63))
+	}
+	for _, name := range words("user", 256, 253) {
+		spec.Subjects = append(spec.Subjects, v1alpha1.Subject{Kind: v1alpha1.UserSubject, Name: name})
+	}
+	var members []fleet.Member
+	for i := range 200 {
+		labels, claims := map[string]string{}, map[string]string{}
+		for k := range 16 {
+			labels[fmt.Sprintf("l%d", k)], claims[fmt.Sprintf("c%d", k)] = word("v", k, 63), word("v", k, 63)
+		}
+		members = append(members, member(fmt.Sprintf("cluster-%d", i), labels, claims))
+	}
+	s.Fleet = fleet.New(members)
+	s.Grants = []compile.Grant{{Namespace: "payments", Name: "largest", Spec: spec, Origin: &guardrail.Source{Kind: "GitSync", Name: "hub", Author: "ann"}}}
 	return s
 }
