@@ -642,6 +642,33 @@ func TestRoles(t *testing.T) {
 	}
 }
 
+// TestLargeStanding: S22. Of grants that take long, few are judged after there is no
+// time left.
+func TestLargeStanding(t *testing.T) {
+	objects := []client.Object{ns("payments"), role("pods")}
+	for i := range 10 {
+		objects = append(objects, grant(fmt.Sprintf("g%d", i), ofRole, func(g *v1alpha1.AccessGrant) {
+			rule := podRule("pods")
+			for n := range 3000 {
+				rule.ResourceNames = append(rule.ResourceNames, fmt.Sprint(n))
+			}
+			g.Spec.Access = append(g.Spec.Access, v1alpha1.AccessEntry{Rules: []v1alpha1.PolicyRule{rule}})
+		}))
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	judged := 0
+	over := check(func(*guardrail.Input) []guardrail.Violation {
+		judged++
+		cancel()
+		return nil
+	})
+	r := handler(t, same(rail("over", over)), objects...).Handle(ctx, request(t, role("pods/log"), role("pods")))
+	want := []string{"8 grants that name the role could not be judged in time, and will be when the change is compiled"}
+	if diff := cmp.Diff(want, r.Warnings); diff != "" || judged != 2 {
+		t.Errorf("%d are judged (-want +got):\n%s", judged, diff)
+	}
+}
+
 func ceiling(change ...func(*v1alpha1.Guardrail)) *v1alpha1.Guardrail {
 	g := &v1alpha1.Guardrail{
 		ObjectMeta: metav1.ObjectMeta{Name: "tenants"},

@@ -19,8 +19,10 @@ import (
 const (
 	// maxStanding grants are judged for one answer.
 	maxStanding = 2000
-	// chunk of them is judged between two looks at the time.
-	chunk = 32
+	// chunk of them is judged between two looks at the time, or fewer that give
+	// chunkNames verbs, groups, resources, names and namespaces.
+	chunk      = 32
+	chunkNames = 4096
 	// maxNamed grants are named in a message.
 	maxNamed = 3
 )
@@ -101,10 +103,9 @@ func observed(s *v1alpha1.GrantSource) *guardrail.Source {
 // judgeStanding judges the grants in their order, as many as there is time for.
 func judgeStanding(ctx context.Context, st *standing) []compile.Result {
 	var out []compile.Result
-	for part := range slices.Chunk(st.grants, chunk) {
-		if ctx.Err() != nil {
-			break
-		}
+	for left := st.grants; len(left) > 0 && ctx.Err() == nil; {
+		part := left[:st.next(left)]
+		left = left[len(part):]
 		s := st.Snapshot
 		for _, g := range part {
 			s.Grants = append(s.Grants, compilable(g, observed(g.Status.Source)))
@@ -120,6 +121,34 @@ func judgeStanding(ctx context.Context, st *standing) []compile.Result {
 		}
 	}
 	return out
+}
+
+// next is how many of the grants are judged before the next look at the time: few
+// where they are large.
+func (st *standing) next(grants []*v1alpha1.AccessGrant) int {
+	n := 0
+	for names := 0; n < min(len(grants), chunk) && names < chunkNames; n++ {
+		for i := range grants[n].Spec.Access {
+			e := &grants[n].Spec.Access[i]
+			names += len(e.Namespaces) + namesIn(e.Rules)
+			if e.RoleRef == nil || e.RoleRef.Kind != v1alpha1.AccessRoleRef {
+				continue
+			}
+			if role := st.Roles[e.RoleRef.Name]; role != nil {
+				names += namesIn(role.Rules)
+			}
+		}
+	}
+	return n
+}
+
+func namesIn(rules []v1alpha1.PolicyRule) int {
+	n := 0
+	for i := range rules {
+		r := &rules[i]
+		n += len(r.Verbs) + len(r.APIGroups) + len(r.Resources) + len(r.ResourceNames) + len(r.NonResourceURLs)
+	}
+	return n
 }
 
 // named are the first of the grants, and how many more there are.
