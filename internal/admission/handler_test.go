@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 	"unicode/utf8"
@@ -515,10 +516,13 @@ func TestTurns(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	var ended atomic.Bool
 	ask := func(ctx context.Context, wg *sync.WaitGroup, namespace string, allowed bool) {
 		wg.Go(func() {
 			g := grant("oncall", func(g *v1alpha1.AccessGrant) { g.Namespace = namespace })
-			if r := h.Handle(ctx, request(t, g, nil)); r.Allowed != allowed {
+			r := h.Handle(ctx, request(t, g, nil))
+			ended.Store(true)
+			if r.Allowed != allowed {
 				t.Errorf("%s: allowed %t: %+v", namespace, r.Allowed, r.Result)
 			}
 		})
@@ -551,6 +555,9 @@ func TestTurns(t *testing.T) {
 		if got := h.Handle(t.Context(), r); !got.Allowed {
 			t.Errorf("a guardrail is not %s: %+v", what, got.Result)
 		}
+	}
+	if ended.Load() {
+		t.Error("a guardrail awaits the end of a grant")
 	}
 	cancel()
 	hostile.Wait()
