@@ -111,9 +111,6 @@ func known(ctx context.Context, policy func(context.Context) (*guardrail.Set, er
 
 // judgeBy what a reader has and a Set says.
 func (h *Handler) judgeBy(ctx context.Context, from client.Reader, set *guardrail.Set, g *v1alpha1.AccessGrant) (guardrail.Judgement, error) {
-	if set.Idle(guardrail.Admission) {
-		return guardrail.Judgement{Verdict: guardrail.Allowed}, nil
-	}
 	s, err := h.world(ctx, set, guardrail.Admission)
 	if err != nil {
 		return guardrail.Judgement{}, err

@@ -876,8 +876,9 @@ func TestBundles(t *testing.T) {
 
 func TestMetrics(t *testing.T) {
 	registry := prometheus.NewRegistry()
-	h, err := admission.NewHandler(scheme(t), late{}, late{}, admission.Options{
-		Policy: same(), Inventory: members{}, Metrics: registry,
+	hub := fake.NewClientBuilder().WithScheme(scheme(t)).WithObjects(ns("payments")).Build()
+	h, err := admission.NewHandler(scheme(t), hub, hub, admission.Options{
+		Policy: same(), Inventory: members{}, Metrics: registry, Now: time.Now,
 	})
 	if err != nil {
 		t.Fatal(err)

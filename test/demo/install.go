@@ -110,8 +110,8 @@ func (w *world) install(ctx context.Context) error {
 
 // freePort is one that nobody listens on now.
 func freePort(ctx context.Context) (int, error) {
-	var any net.ListenConfig
-	l, err := any.Listen(ctx, "tcp", "localhost:0")
+	var loopback net.ListenConfig
+	l, err := loopback.Listen(ctx, "tcp", "localhost:0")
 	if err != nil {
 		return 0, err
 	}

@@ -190,7 +190,7 @@ func (c *Compiler) renew(old *compiled, g *Grant, s *Snapshot) *compiled {
 	}
 	now.judged = c.judge(g, now.alone, s, answers)
 	now.expanded = now.alone.after(&now.judged, g, c.catalog, s)
-	if old != nil && old.expanded.same(now.expanded) {
+	if old != nil && old.same(now.expanded) {
 		now.expanded = old.expanded // what is made of it need not be made again
 	}
 	return now
@@ -229,7 +229,7 @@ func (e *expanded) same(o *expanded) bool {
 
 // outcome for the grant.
 func (c *compiled) outcome() Result {
-	r := c.expanded.result
+	r := c.result
 	r.Judgement = c.judgement
 	return r
 }

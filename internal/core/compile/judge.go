@@ -71,7 +71,7 @@ func (j *judged) next() time.Time {
 // not judged: it gives nothing, and no guardrail can take more.
 func (c *Compiler) judge(g *Grant, e *expanded, s *Snapshot, before guardrail.Answers) judged {
 	j := judged{by: s.Guardrails, at: s.Now, labels: s.Namespaces[g.Namespace]}
-	if n := e.names(); n > maxNames {
+	if n := c.catalog.names(g.Spec); n > maxNames {
 		j.judgement = guardrail.Judgement{Verdict: guardrail.Denied, Reasons: []guardrail.Reason{{
 			Guardrail: SizeGuardrail, Enforcement: v1alpha1.EnforcementDeny, Field: "spec.access",
 			Message: fmt.Sprintf("gives %d verbs, groups, resources, names and namespaces, and more than %d cannot be judged: divide the grant", n, maxNames),
@@ -94,21 +94,22 @@ const SizeGuardrail = "grant-size"
 // Kubernetes' largest role, admin, has some three hundred.
 const maxNames = 4096
 
-// names counts what there is to look at in what a grant gives.
-func (e *expanded) names() int {
+// names counts what there is to look at in what a grant says, whether or not it can
+// be given.
+func (c *catalog) names(spec *v1alpha1.AccessGrantSpec) int {
 	n := 0
-	for _, g := range e.gives {
-		if g.namespace != "" {
-			n++
+	count := func(in []v1alpha1.PolicyRule) {
+		for i := range in {
+			p := &in[i]
+			n += len(p.Verbs) + len(p.APIGroups) + len(p.Resources) + len(p.ResourceNames) + len(p.NonResourceURLs)
 		}
 	}
-	for _, r := range e.entries {
-		if r == nil {
-			continue
-		}
-		for i := range r.rules {
-			p := &r.rules[i]
-			n += len(p.Verbs) + len(p.APIGroups) + len(p.Resources) + len(p.ResourceNames) + len(p.NonResourceURLs)
+	for i := range spec.Access {
+		e := &spec.Access[i]
+		n += len(e.Namespaces)
+		count(e.Rules)
+		if ref := e.RoleRef; ref != nil && ref.Kind == v1alpha1.AccessRoleRef && c.specs[ref.Name] != nil {
+			count(c.specs[ref.Name].Rules)
 		}
 	}
 	return n
@@ -271,22 +272,20 @@ func (st *Standing) Within(spec *v1alpha1.AccessGrantSpec) *v1alpha1.AccessGrant
 	out.Subjects = slices.DeleteFunc(out.Subjects, func(s v1alpha1.Subject) bool { return !slices.Contains(spec.Subjects, s) })
 	var access []v1alpha1.AccessEntry
 	for _, e := range out.Access {
-		switch {
-		case e.Namespaces == nil:
-			if !slices.ContainsFunc(spec.Access, func(o v1alpha1.AccessEntry) bool { return o.Namespaces == nil && sameRole(&e, &o) }) {
-				continue
+		if e.Namespaces == nil {
+			if gives(spec, &e) {
+				access = append(access, e)
 			}
-		default:
-			e.Namespaces = slices.DeleteFunc(e.Namespaces, func(ns v1alpha1.NamespaceName) bool {
-				return !slices.ContainsFunc(spec.Access, func(o v1alpha1.AccessEntry) bool {
-					return slices.Contains(o.Namespaces, ns) && sameRole(&e, &o)
-				})
-			})
-			if len(e.Namespaces) == 0 {
-				continue
-			}
+			continue
 		}
-		access = append(access, e)
+		e.Namespaces = slices.DeleteFunc(e.Namespaces, func(ns v1alpha1.NamespaceName) bool {
+			in := e
+			in.Namespaces = []v1alpha1.NamespaceName{ns}
+			return !gives(spec, &in)
+		})
+		if len(e.Namespaces) > 0 {
+			access = append(access, e)
+		}
 	}
 	out.Access = access
 	if v := spec.Validity; v != nil && v.NotAfter != nil {

@@ -204,26 +204,26 @@ type GrantInfo struct {
 	NotAfter *time.Time `json:"notAfter,omitempty"`
 }
 
-// Memo is what make returned the first time it was asked for that key: engines
+// Memo is what of returned the first time it was asked for that key: engines
 // keep here what they make of an input, so that they make it once and not for each
 // guardrail. Keys are of an engine's own type.
-func (in *Input) Memo(key any, make func() any) any {
+func (in *Input) Memo(key any, of func() any) any {
 	if v, ok := in.memo[key]; ok {
 		return v
 	}
 	if in.memo == nil {
 		in.memo = map[any]any{}
 	}
-	v := make()
+	v := of()
 	in.memo[key] = v
 	return v
 }
 
 // Memo is Input.Memo for what is made of a cluster, by any number of goroutines.
-func (c *Cluster) Memo(key any, make func() any) any {
+func (c *Cluster) Memo(key any, of func() any) any {
 	if v, ok := c.memo.Load(key); ok {
 		return v
 	}
-	v, _ := c.memo.LoadOrStore(key, make())
+	v, _ := c.memo.LoadOrStore(key, of())
 	return v
 }
