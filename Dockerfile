@@ -7,6 +7,8 @@ COPY api api
 COPY cmd cmd
 COPY controllers controllers
 COPY internal internal
+# Lint knows the kinds by their definitions.
+COPY config/crd config/crd
 ARG TARGETOS TARGETARCH VERSION=unknown
 RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH \
     go build -trimpath -ldflags "-s -w -X main.version=$VERSION" -o /sallyport ./cmd/sallyport

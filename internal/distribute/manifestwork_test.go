@@ -14,6 +14,7 @@ import (
 	"github.com/sallyport-dev/sallyport/api/v1alpha1"
 	"github.com/sallyport-dev/sallyport/internal/core/compile"
 	"github.com/sallyport-dev/sallyport/internal/core/fleet"
+	"github.com/sallyport-dev/sallyport/internal/core/guardrail"
 	"github.com/sallyport-dev/sallyport/internal/core/subject"
 )
 
@@ -21,7 +22,7 @@ import (
 // cluster m1.
 func parcels(t *testing.T, grants map[string]string) []Parcel {
 	t.Helper()
-	s := compile.Snapshot{Fleet: fleet.New([]fleet.Member{{Name: "m1", Accepted: true, Delivery: fleet.ManifestWork, Paths: subject.Gateway}})}
+	s := compile.Snapshot{Guardrails: guardrail.NewSet(nil, nil, guardrail.Options{}), Fleet: fleet.New([]fleet.Member{{Name: "m1", Accepted: true, Delivery: fleet.ManifestWork, Paths: subject.Gateway}})}
 	for user, ns := range grants {
 		s.Grants = append(s.Grants, compile.Grant{Namespace: "team", Name: user, Spec: &v1alpha1.AccessGrantSpec{
 			Reason:   "test",

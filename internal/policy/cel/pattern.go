@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"regexp/syntax"
 	"strconv"
+	"sync/atomic"
 
 	"github.com/google/cel-go/common/ast"
 	"github.com/google/cel-go/common/types"
@@ -84,6 +85,29 @@ type match struct {
 	*call
 	matching func(re *regexp.Regexp, args arguments) ref.Val
 	literal  *pattern // nil if the expression is not in the policy
+	// last expression that was not, which is most often a parameter, and so the same
+	// each time. It is paid for as if it were compiled: what an evaluation may cost
+	// does not depend on those before.
+	last atomic.Pointer[remembered]
+}
+
+// remembered is a regular expression with what it was compiled of.
+type remembered struct {
+	of types.String
+	*pattern
+}
+
+// compiled is the regular expression of a value.
+func (m *match) compiled(v ref.Val) (*pattern, error) {
+	s, ok := v.(types.String)
+	if last := m.last.Load(); ok && last != nil && last.of == s {
+		return last.pattern, nil
+	}
+	p, err := newPattern(v)
+	if err == nil {
+		m.last.Store(&remembered{s, p})
+	}
+	return p, err
 }
 
 // Exec the match.
@@ -103,7 +127,7 @@ func (m *match) Exec(frame *interpreter.ExecutionFrame) ref.Val {
 	if p == nil {
 		pay(frame, 16*length(args[1])+cheap)
 		var err error
-		if p, err = newPattern(args[1]); err != nil {
+		if p, err = m.compiled(args[1]); err != nil {
 			return types.NewErr("cannot match: %s", err)
 		}
 		pay(frame, 16*p.steps) // it takes longer to compile an instruction than to run it
