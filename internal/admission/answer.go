@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
-	"unicode"
 	"unicode/utf8"
 
 	admissionv1 "k8s.io/api/admission/v1"
@@ -110,15 +109,7 @@ func tellAll(reasons []guardrail.Reason) string {
 // clean makes text safe for a terminal and for a header, of at most limit bytes:
 // what policies say may quote what tenants wrote.
 func clean(s string, limit int) string {
-	s = strings.Map(func(r rune) rune {
-		switch {
-		case unicode.IsSpace(r):
-			return ' '
-		case unicode.IsControl(r), unicode.In(r, unicode.Cf, unicode.Zl, unicode.Zp): // format: among them, to write from right to left
-			return -1
-		}
-		return r
-	}, strings.ToValidUTF8(s, "�"))
+	s = guardrail.OneLine(s)
 	if len(s) <= limit {
 		return s
 	}

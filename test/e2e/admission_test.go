@@ -2,61 +2,21 @@ package e2e
 
 import (
 	"fmt"
-	"net"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/kustomize/api/krusty"
-	"sigs.k8s.io/kustomize/kyaml/filesys"
 
 	"github.com/sallyport-dev/sallyport/api/v1alpha1"
-	"github.com/sallyport-dev/sallyport/controllers"
 )
 
 // asked runs Sallyport with its webhook, and returns when the hub asks it.
 func (w *world) asked() {
 	w.Helper()
-	l, err := net.Listen("tcp", "localhost:0")
-	w.must(err)
-	addr := l.Addr().String()
-	w.must(l.Close())
-	_, port, err := net.SplitHostPort(addr)
-	w.must(err)
-	n, err := strconv.ParseInt(port, 10, 32)
-	w.must(err)
-
-	files := filesys.MakeFsOnDisk()
-	folder := w.TempDir()
-	w.must(files.WriteFile(folder+"/kustomization.yaml", []byte("namespace: "+namespace+"\nresources: [configuration.yaml, service.yaml, secret.yaml]\n")))
-	for _, name := range []string{"configuration.yaml", "service.yaml", "secret.yaml"} {
-		content, err := files.ReadFile("../../config/webhook/" + name)
-		w.must(err)
-		w.must(files.WriteFile(folder+"/"+name, content))
-	}
-	built, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(files, folder)
-	w.must(err)
-	for _, r := range built.Resources() {
-		content, err := r.Map()
-		w.must(err)
-		o := &unstructured.Unstructured{Object: content}
-		// A ClusterIP means nothing here: the Service leads to this machine.
-		switch o.GetKind() {
-		case "Service":
-			o.Object["spec"] = map[string]any{"type": "ExternalName", "externalName": "localhost"}
-		case "ValidatingWebhookConfiguration":
-			for _, hook := range o.Object["webhooks"].([]any) {
-				w.must(unstructured.SetNestedField(hook.(map[string]any), n, "clientConfig", "service", "port"))
-			}
-		}
-		w.must(w.hub.Apply(w.ctx, client.ApplyConfigurationFromUnstructured(o), client.FieldOwner("test")))
-	}
-	w.controller(func(o *controllers.Options) { o.WebhookAddr = addr })
+	w.controller(w.webhook())
 	w.eventually("the webhook answers", func() string {
 		if err := w.hub.Create(w.ctx, reading("probe", "pods"), client.DryRunAll); err != nil {
 			return err.Error()

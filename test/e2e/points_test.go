@@ -133,13 +133,7 @@ func TestPointsAgree(t *testing.T) {
 
 	// What stands before there is any policy is judged when there is: at Compile.
 	w.create(tenants, role)
-	w.controller(w.webhook())
-	w.eventually("the webhook answers", func() string {
-		if err := w.hub.Create(w.ctx, reading("probe", "pods"), client.DryRunAll); err != nil {
-			return err.Error()
-		}
-		return ""
-	})
+	w.asked()
 	for _, g := range grants {
 		w.create(g)
 	}

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"strings"
-	"unicode"
 
 	"github.com/sallyport-dev/sallyport/internal/core/guardrail"
 	"github.com/sallyport-dev/sallyport/internal/policy/manifest"
@@ -62,9 +61,9 @@ func (f *finding) same(g *finding) bool {
 func (f *finding) text() string {
 	if f.reason == nil {
 		if f.field != "" {
-			return clean(f.field + ": " + f.message)
+			return guardrail.OneLine(f.field + ": " + f.message)
 		}
-		return clean(f.message)
+		return guardrail.OneLine(f.message)
 	}
 	text := fmt.Sprintf("guardrail %q: %s", f.reason.Guardrail, f.reason.Message)
 	if f.reason.Field != "" {
@@ -76,19 +75,5 @@ func (f *finding) text() string {
 	if f.reason.Exception != "" {
 		text = fmt.Sprintf("excused by exception %q%s: %s", f.reason.Exception, f.until, text)
 	}
-	return clean(text)
-}
-
-// clean makes one line of a text, without what a terminal would obey: messages may
-// quote what tenants wrote.
-func clean(s string) string {
-	return strings.Map(func(r rune) rune {
-		switch {
-		case unicode.IsSpace(r):
-			return ' '
-		case unicode.IsControl(r), unicode.In(r, unicode.Cf, unicode.Zl, unicode.Zp):
-			return -1
-		}
-		return r
-	}, strings.ToValidUTF8(s, "�"))
+	return guardrail.OneLine(text)
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/sallyport-dev/sallyport/api/v1alpha1"
 	"github.com/sallyport-dev/sallyport/internal/cli/junit"
+	"github.com/sallyport-dev/sallyport/internal/core/guardrail"
 )
 
 // writeText is a line for each finding: place, severity, object, what it is. What
@@ -25,9 +26,9 @@ func writeText(w io.Writer, j *judge) error {
 		}
 		text := f.text()
 		if f.build != "" {
-			text += " [built by " + clean(f.build) + "]"
+			text += " [built by " + guardrail.OneLine(f.build) + "]"
 		}
-		fmt.Fprintf(tab, "%s\t%s\t%s\t%s\n", clean(f.place.String()), f.severity, cmp.Or(clean(f.object), "-"), text)
+		fmt.Fprintf(tab, "%s\t%s\t%s\t%s\n", guardrail.OneLine(f.place.String()), f.severity, cmp.Or(guardrail.OneLine(f.object), "-"), text)
 	}
 	if err := tab.Flush(); err != nil {
 		return err
@@ -96,7 +97,7 @@ func writeJUnit(w io.Writer, j *judge) error {
 		if !known {
 			i = len(s.Cases)
 			cases[object+"\x00"+file] = i
-			s.Cases = append(s.Cases, junit.Case{Class: cmp.Or(clean(file), "lint"), Name: cmp.Or(clean(object), "repository"), File: clean(file), Line: line})
+			s.Cases = append(s.Cases, junit.Case{Class: cmp.Or(guardrail.OneLine(file), "lint"), Name: cmp.Or(guardrail.OneLine(object), "repository"), File: guardrail.OneLine(file), Line: line})
 		}
 		return i
 	}
@@ -109,7 +110,7 @@ func writeJUnit(w io.Writer, j *judge) error {
 		c := &s.Cases[add(f.object, f.place.File, f.place.Line)]
 		text := f.text()
 		if f.place.File != "" {
-			text = clean(f.place.String()) + ": " + text
+			text = guardrail.OneLine(f.place.String()) + ": " + text
 		}
 		if f.severity <= invalid {
 			c.Failures = append(c.Failures, text)
