@@ -234,7 +234,7 @@ func TestResult(t *testing.T) {
 			reason: "What a role of the member allows cannot be derived for people whom no grant names: said, and bound all the same.",
 			grant:  grant("t/g", to(group("devs")), on("a", "k"), using("ClusterRole", "view")), phase: Active,
 			clusters: []string{"a", "k"}, bindings: []string{"a  clusterrole:view", "k  clusterrole:view"},
-			rejections: []Rejection{{Reason: v1alpha1.FailureUnknownRules, Message: `ClusterRole "view" exists on the members only, so through Karmada's proxy it serves those members of a group whom some grant names as a User; use an AccessRole to serve all`}},
+			rejections: []Rejection{{Reason: v1alpha1.FailureUnknownRules, Message: `ClusterRole "view" exists on the members only, so through a proxy it serves those members of a group whom some grant names as a User; use an AccessRole to serve all`}},
 		},
 		"UserOfMembersRole": {
 			reason: "A user who is named can be impersonated whatever the role allows.",

@@ -353,18 +353,18 @@ func matchSelector(out []int, g *Grant, s *Snapshot, reject func(Rejection)) []i
 }
 
 // rejectUnderivable reports groups that are given a role whose rules only the
-// member knows, on members behind Karmada's proxy: what the impersonator would
-// need on behalf of people whom no grant names cannot be derived, and is not
+// member knows, on members where people are impersonated: what the impersonator
+// would need on behalf of people whom no grant names cannot be derived, and is not
 // guessed.
 func rejectUnderivable(e *expanded, f *fleet.Fleet, reject func(Rejection)) {
 	group := slices.IndexFunc(e.subjects, func(s subject.Subject) bool { return s.Kind == subject.Group })
-	if group < 0 || !slices.ContainsFunc(e.clusters, func(i int) bool { return f.Members()[i].Paths.Has(subject.Karmada) }) {
+	if group < 0 || !slices.ContainsFunc(e.clusters, func(i int) bool { return f.Members()[i].Paths.Impersonates() }) {
 		return
 	}
 	for _, g := range e.gives {
 		if g.role.opaque() {
 			reject(Rejection{Reason: v1alpha1.FailureUnknownRules, Message: fmt.Sprintf(
-				"%s %q exists on the members only, so through Karmada's proxy it serves those members of a group whom some grant names as a User; use an AccessRole to serve all",
+				"%s %q exists on the members only, so through a proxy it serves those members of a group whom some grant names as a User; use an AccessRole to serve all",
 				g.role.ref.Kind, g.role.ref.Name)})
 		}
 	}

@@ -27,7 +27,7 @@ func member(name string, by subject.Path, labels ...string) fleet.Member {
 		k, v, _ := strings.Cut(l, "=")
 		m.Labels[k] = v
 	}
-	if by.Has(subject.Karmada) {
+	if by.Impersonates() {
 		m.Impersonator = karmadaImpersonator
 	}
 	return m
@@ -125,6 +125,19 @@ func TestGolden(t *testing.T) {
 				Grants: []Grant{grant("payments/oncall", to(group("payments-oncall"), user("alice")), on("m"),
 					v1alpha1.AccessEntry{Rules: []v1alpha1.PolicyRule{rule("*", "", "pods"), rule("impersonate,get", "", "users")}, Namespaces: in("payments")},
 					v1alpha1.AccessEntry{Rules: []v1alpha1.PolicyRule{rule("list", "", "nodes"), {Verbs: []string{"*"}, NonResourceURLs: []string{"/metrics"}}}})},
+			},
+		},
+		"by-gateway": {
+			reason: "The gateway says who somebody is in full: its impersonator may present UIDs and what Kubernetes says of credentials, and otherwise what Karmada's may. Where only a group is granted, that is in constrained mode alone.",
+			in: Snapshot{
+				Guardrails: unguarded,
+				Fleet:      fleet.New([]fleet.Member{member("a", subject.Gateway|subject.Impersonated), member("b", subject.Gateway|subject.Impersonated)}),
+				Grants: []Grant{
+					grant("payments/oncall", to(group("payments-oncall")), on("a", "b"),
+						v1alpha1.AccessEntry{Rules: []v1alpha1.PolicyRule{rule("get", "", "pods/log")}, Namespaces: in("payments")}),
+					grant("payments/named", to(user("alice"), sa("ci", "deployer")), on("b"),
+						v1alpha1.AccessEntry{Rules: []v1alpha1.PolicyRule{rule("get", "", "pods/log")}, Namespaces: in("payments")}),
+				},
 			},
 		},
 		"roles-of-the-member": {

@@ -16,6 +16,8 @@ import (
 // that these name and, as the people in these groups, to do exactly what the
 // groups may.
 type impersonation struct {
+	// exact: identities come with their UID and extra.
+	exact          bool
 	users, groups  map[string]bool
 	serviceAccount map[string]map[string]bool // names by namespace
 	members        map[string]bool            // groups whose members are let in
@@ -30,10 +32,11 @@ const maxImpersonatorLabels = 128
 // impersonator adds the objects that a shard needs for its impersonator. They are
 // named after the shard, since several may serve one service account.
 func impersonator(m *fleet.Member, s shard, to []*Object) []*Object {
-	if !m.Paths.Has(subject.Karmada) || m.Impersonator.Name == "" {
+	if !m.Paths.Impersonates() || m.Impersonator.Name == "" {
 		return to
 	}
 	need := impersonation{
+		exact: m.Paths.Has(subject.Impersonated),
 		users: map[string]bool{}, groups: map[string]bool{}, members: map[string]bool{},
 		serviceAccount: map[string]map[string]bool{}, onBehalf: map[string][]*role{}, behind: map[string][]*expanded{},
 	}
@@ -126,8 +129,14 @@ func (n *impersonation) rules() map[string][]rbacv1.PolicyRule {
 	for ns, names := range n.serviceAccount {
 		add(ns, rules.Impersonate("serviceaccounts", sorted(names)))
 	}
+	if n.exact && len(n.users)+len(n.serviceAccount) > 0 {
+		add("", rules.ImpersonateCredentials())
+	}
 	if len(n.members) > 0 {
 		add("", rules.ImpersonateMembers(sorted(n.members)))
+		if n.exact {
+			add("", rules.ImpersonateMembersCredentials())
+		}
 		add("", rules.OnBehalf(rules.Everyone()))
 	}
 	for scope, roles := range n.onBehalf {

@@ -13,7 +13,7 @@ import (
 )
 
 // everyPath is how a member is reached for which the most has to be delivered.
-const everyPath = subject.Gateway | subject.Karmada | subject.ClusterProxy
+const everyPath = subject.Gateway | subject.Karmada | subject.ClusterProxy | subject.Impersonated
 
 func oneMember(by subject.Path) *fleet.Fleet {
 	return fleet.New([]fleet.Member{{Name: "m", Accepted: true, Delivery: fleet.ManifestWork, Paths: by, Impersonator: karmadaImpersonator}})

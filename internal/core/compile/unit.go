@@ -133,8 +133,11 @@ func buildBinding(k unitKey, contributors []*expanded, subjects []subject.Subjec
 	if k.part != "" {
 		name += "~" + k.part // no name of a role has the tilde in it
 	}
-	if path.Has(subject.Karmada) {
+	if path.Impersonates() {
 		u.base = pairWeight + everyoneWeight
+	}
+	if path.Has(subject.Impersonated) {
+		u.base += credentialWeight
 	}
 	binding := bindingIn(k.what, name, k.role.ref, bound, by)
 	u.objects = []*Object{binding}
@@ -144,19 +147,20 @@ func buildBinding(k unitKey, contributors []*expanded, subjects []subject.Subjec
 
 // pairWeight bounds the bytes of a role and a binding of an impersonator without
 // labels, annotations and rules, everyoneWeight those of the rules that an
-// impersonator has for everyone.
+// impersonator has for everyone, and credentialWeight those about UIDs and extra.
 const (
-	pairWeight     = 1 << 10
-	everyoneWeight = 1 << 10
+	pairWeight       = 1 << 10
+	everyoneWeight   = 1 << 10
+	credentialWeight = 1 << 10
 )
 
 // weigh bounds the bytes that subjects of a binding to the role add to a work:
-// their names and, where Karmada's impersonator needs rights, what it needs
+// their names and, where an impersonator needs rights, what it needs
 // because of them, with the labels on it.
 func weigh(r *role, subjects []subject.Subject, by owners, path subject.Path) int {
-	karmada := path.Has(subject.Karmada)
+	impersonates := path.Impersonates()
 	labels := 0
-	if karmada {
+	if impersonates {
 		labels = 2 * by.weight(maxImpersonatorLabels)
 	}
 	weight := labels // on what is cluster-wide
@@ -165,14 +169,14 @@ func weigh(r *role, subjects []subject.Subject, by owners, path subject.Path) in
 		weight += 3*quotedLen(s.Name) + 80
 		if s.Kind == subject.ServiceAccount {
 			weight += 3*len(s.Namespace) + 120
-			if karmada && s.Namespace != namespace {
+			if impersonates && s.Namespace != namespace {
 				weight += pairWeight + labels + 2*len(s.Namespace)
 				namespace = s.Namespace
 			}
 		}
 		groups = groups || s.Kind == subject.Group
 	}
-	if groups && karmada { // in the scope of the binding
+	if groups && impersonates { // in the scope of the binding
 		weight += pairWeight + labels + r.onBehalf
 	}
 	return weight

@@ -128,13 +128,13 @@ func someMember(c *choices) fleet.Member {
 	m := fleet.Member{
 		Name: pick(c, worldClusters), Accepted: !c.one(6),
 		Delivery: pick(c, []fleet.Delivery{fleet.ManifestWork, fleet.KarmadaWork, fleet.Direct, fleet.None}),
-		Paths:    pick(c, []subject.Path{subject.Gateway, subject.Gateway | subject.Karmada, subject.Karmada, subject.ClusterProxy, subject.Gateway | subject.Karmada | subject.ClusterProxy}),
+		Paths:    pick(c, []subject.Path{subject.Gateway, subject.Gateway | subject.Karmada, subject.Karmada, subject.ClusterProxy, subject.Gateway | subject.Impersonated, everyPath}),
 		Labels:   map[string]string{"env": pick(c, []string{"prod", "dev"})},
 	}
 	if c.one(3) {
 		m.Claims = map[string]string{"pci": pick(c, []string{"yes", "no"})}
 	}
-	if m.Paths.Has(subject.Karmada) && !c.one(6) {
+	if m.Paths.Impersonates() && !c.one(6) {
 		m.Impersonator = pick(c, []types.NamespacedName{karmadaImpersonator, {Namespace: "other", Name: "impersonator"}})
 	}
 	return m

@@ -57,6 +57,21 @@ const (
 // otherwise be revoked.
 type Taint struct{ Key, Value, Effect string }
 
+// Issuer of an impersonator's tokens.
+type Issuer uint8
+
+// The issuers. The zero value issues nothing.
+const (
+	NoIssuer Issuer = iota
+	// KarmadaSecret: Karmada has the token in a Secret on the hub.
+	KarmadaSecret
+	// ManagedServiceAccount: Open Cluster Management's add-on of that name makes the
+	// account, and brings its token.
+	ManagedServiceAccount
+	// TokenRequest: the member is asked, with the kubeconfig in Secret.
+	TokenRequest
+)
+
 // Member is one cluster of the fleet. It is not changed once it is in a Fleet.
 type Member struct {
 	Name   string
@@ -71,9 +86,12 @@ type Member struct {
 	Delivery     Delivery
 	// Paths by which people's requests reach the member.
 	Paths subject.Path
-	// Impersonator is the service account on the member by which Karmada's proxy
-	// impersonates people. Set where Paths has Karmada.
+	// Impersonator is the one service account on the member by which proxies
+	// impersonate people, Karmada's and Sallyport's gateway alike. It is empty where
+	// there is none, and then nobody is impersonated.
 	Impersonator types.NamespacedName
+	// Issuer is where the gateway has the Impersonator's tokens from.
+	Issuer Issuer
 	// Secret holds a kubeconfig of the member, in Sallyport's namespace, if there is
 	// one; a Direct member is delivered to with it.
 	Secret string
@@ -104,14 +122,15 @@ func New(reported []Member) *Fleet {
 			continue
 		}
 		first := &f.members[i]
+		// Karmada's proxy comes as its own whatever else there is, and there is one.
+		if first.Impersonator.Name == "" || m.Paths.Has(subject.Karmada) && !first.Paths.Has(subject.Karmada) && m.Impersonator.Name != "" {
+			first.Impersonator, first.Issuer = m.Impersonator, m.Issuer
+		}
 		first.Paths |= m.Paths
 		first.Accepted = first.Accepted && m.Accepted
 		if first.Secret == "" {
 			// What was delivered with it before has to be taken away with it.
 			first.Secret = m.Secret
-		}
-		if first.Impersonator.Name == "" {
-			first.Impersonator = m.Impersonator
 		}
 	}
 	return f

@@ -14,7 +14,7 @@ var impersonator = types.NamespacedName{Namespace: "karmada-cluster", Name: "kar
 
 func TestNewMerges(t *testing.T) {
 	work := Member{Name: "m", Accepted: true, Delivery: ManifestWork, Paths: subject.Gateway, Labels: map[string]string{"by": "ocm"}}
-	karmada := Member{Name: "m", Accepted: true, Delivery: KarmadaWork, Paths: subject.Karmada, Labels: map[string]string{"by": "karmada"}, Impersonator: impersonator}
+	karmada := Member{Name: "m", Accepted: true, Delivery: KarmadaWork, Paths: subject.Karmada, Labels: map[string]string{"by": "karmada"}, Impersonator: impersonator, Issuer: KarmadaSecret}
 	direct := Member{Name: "m", Accepted: true, Delivery: Direct, Paths: subject.Gateway, Labels: map[string]string{"by": "secret"}, Secret: "m-kubeconfig"}
 	profile := Member{Name: "m", Accepted: true, Labels: map[string]string{"by": "profile"}, Paths: subject.ClusterProxy}
 	notYet := work
@@ -39,7 +39,7 @@ func TestNewMerges(t *testing.T) {
 			in:     []Member{profile, direct, karmada, work},
 			want: []Member{{
 				Name: "m", Accepted: true, Delivery: ManifestWork, Labels: map[string]string{"by": "ocm"},
-				Paths: subject.Gateway | subject.Karmada | subject.ClusterProxy, Impersonator: impersonator, Secret: "m-kubeconfig",
+				Paths: subject.Gateway | subject.Karmada | subject.ClusterProxy, Impersonator: impersonator, Issuer: KarmadaSecret, Secret: "m-kubeconfig",
 			}},
 		},
 		"DescriptionGivesWay": {
@@ -47,12 +47,34 @@ func TestNewMerges(t *testing.T) {
 			in:     []Member{profile, direct},
 			want:   []Member{{Name: "m", Accepted: true, Delivery: Direct, Secret: "m-kubeconfig", Labels: map[string]string{"by": "secret"}, Paths: subject.Gateway | subject.ClusterProxy}},
 		},
+		"KarmadaComesAsItsOwn": {
+			reason: "Karmada's proxy knows no impersonator but Karmada's, so the gateway uses that one as well, wherever the other is listed.",
+			in: []Member{karmada, {
+				Name: "m", Accepted: true, Delivery: ManifestWork, Paths: subject.Gateway | subject.Impersonated,
+				Impersonator: types.NamespacedName{Namespace: "agents", Name: "sallyport-impersonator"}, Issuer: ManagedServiceAccount,
+			}},
+			want: []Member{{
+				Name: "m", Accepted: true, Delivery: ManifestWork, Paths: subject.Gateway | subject.Impersonated | subject.Karmada,
+				Impersonator: impersonator, Issuer: KarmadaSecret,
+			}},
+		},
+		"TokensByTheSecret": {
+			reason: "Where Open Cluster Management delivers and has no tokens, the kubeconfig gets them.",
+			in: []Member{work, {
+				Name: "m", Accepted: true, Delivery: Direct, Paths: subject.Gateway | subject.Impersonated, Secret: "m-kubeconfig",
+				Impersonator: types.NamespacedName{Namespace: "sallyport-system", Name: "sallyport-impersonator"}, Issuer: TokenRequest,
+			}},
+			want: []Member{{
+				Name: "m", Accepted: true, Delivery: ManifestWork, Labels: map[string]string{"by": "ocm"}, Paths: subject.Gateway | subject.Impersonated, Secret: "m-kubeconfig",
+				Impersonator: types.NamespacedName{Namespace: "sallyport-system", Name: "sallyport-impersonator"}, Issuer: TokenRequest,
+			}},
+		},
 		"NotAcceptedBySome": {
 			reason: "One inventory that has not let the cluster in is enough to keep it out.",
 			in:     []Member{karmada, notYet},
 			want: []Member{{
 				Name: "m", Accepted: false, Delivery: ManifestWork, Labels: map[string]string{"by": "ocm"},
-				Paths: subject.Gateway | subject.Karmada, Impersonator: impersonator,
+				Paths: subject.Gateway | subject.Karmada, Impersonator: impersonator, Issuer: KarmadaSecret,
 			}},
 		},
 		"NotAcceptedByTheOther": {

@@ -82,9 +82,38 @@ func ImpersonateMembers(groups []string) []rbacv1.PolicyRule {
 	if len(groups) == 0 {
 		return nil
 	}
-	const verb = "impersonate:user-info"
 	return []rbacv1.PolicyRule{
-		{Verbs: []string{verb}, APIGroups: []string{"authentication.k8s.io"}, Resources: []string{"groups"}, ResourceNames: groups},
-		{Verbs: []string{verb}, APIGroups: []string{"authentication.k8s.io"}, Resources: []string{"users"}},
+		{Verbs: []string{asUserInfo}, APIGroups: []string{authentication}, Resources: []string{"groups"}, ResourceNames: groups},
+		{Verbs: []string{asUserInfo}, APIGroups: []string{authentication}, Resources: []string{"users"}},
 	}
+}
+
+const (
+	authentication = "authentication.k8s.io"
+	asUserInfo     = "impersonate:user-info"
+)
+
+// ExtraKeys are the keys that Kubernetes' own authenticators put into the extra of
+// an identity, sorted: of a client certificate the first, of a token of a service
+// account all. They say which credential it was. An impersonator may present these
+// and no others.
+func ExtraKeys() []string {
+	const prefix = "authentication.kubernetes.io/"
+	return []string{prefix + "credential-id", prefix + "node-name", prefix + "node-uid", prefix + "pod-name", prefix + "pod-uid"}
+}
+
+// ImpersonateCredentials allows presenting the UID and extra of those whom
+// Impersonate names. By themselves they are nobody, and RBAC gives nothing to them.
+// Their values are many and change, so none is named.
+func ImpersonateCredentials() []rbacv1.PolicyRule { return credentials("impersonate") }
+
+// ImpersonateMembersCredentials is the same for ImpersonateMembers.
+func ImpersonateMembersCredentials() []rbacv1.PolicyRule { return credentials(asUserInfo) }
+
+func credentials(verb string) []rbacv1.PolicyRule {
+	resources := []string{"uids"}
+	for _, key := range ExtraKeys() {
+		resources = append(resources, "userextras/"+key)
+	}
+	return []rbacv1.PolicyRule{{Verbs: []string{verb}, APIGroups: []string{authentication}, Resources: resources}}
 }

@@ -161,6 +161,18 @@ func TestImpersonate(t *testing.T) {
 	}
 }
 
+// TestImpersonateCredentials: the forms in which the filter of an API server asks.
+func TestImpersonateCredentials(t *testing.T) {
+	const key = "userextras/authentication.kubernetes.io/"
+	resources := []string{"uids", key + "credential-id", key + "node-name", key + "node-uid", key + "pod-name", key + "pod-uid"}
+	for verb, got := range map[string][]rbacv1.PolicyRule{"impersonate": ImpersonateCredentials(), "impersonate:user-info": ImpersonateMembersCredentials()} {
+		want := []rbacv1.PolicyRule{{Verbs: []string{verb}, APIGroups: []string{"authentication.k8s.io"}, Resources: resources}}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", verb, diff)
+		}
+	}
+}
+
 func TestOf(t *testing.T) {
 	a := v1alpha1.PolicyRule{Verbs: []string{"list", "get", "get"}, APIGroups: []string{"", "apps"}, Resources: []string{"pods"}}
 	b := v1alpha1.PolicyRule{Verbs: []string{"get", "list"}, APIGroups: []string{"apps", ""}, Resources: []string{"pods", "pods"}}

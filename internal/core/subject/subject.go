@@ -141,15 +141,23 @@ const (
 	// and groups by their plain name and service accounts of the hub as users
 	// with the prefix cluster:hub:.
 	ClusterProxy
+	// Impersonated is the Gateway where it comes as a service account of the member
+	// that impersonates people: plain names, and with them their UID and what
+	// Kubernetes says of their credential in extra.
+	Impersonated
 )
 
 // Has reports whether the set p has every path of q.
 func (p Path) Has(q Path) bool { return p&q == q }
 
+// Impersonates reports whether by any of the paths a service account of the member
+// impersonates people, and has to be allowed to.
+func (p Path) Impersonates() bool { return p&(Karmada|Impersonated) != 0 }
+
 // OnMember appends the names by which a member sees the subject when requests
 // come by any of the paths: one or two, without repetition.
 func (s Subject) OnMember(to []rbacv1.Subject, by Path) []rbacv1.Subject {
-	if s.Kind != ServiceAccount || by&(Gateway|Karmada) != 0 {
+	if s.Kind != ServiceAccount || by&(Gateway|Karmada|Impersonated) != 0 {
 		to = append(to, s.RBAC())
 	}
 	if s.Kind == ServiceAccount && by.Has(ClusterProxy) {

@@ -130,8 +130,9 @@ func TestOnMember(t *testing.T) {
 			reason: "Only by the user-server: the member's own service account of that name gets nothing.",
 			in:     sa, by: ClusterProxy, want: []rbacv1.Subject{hubSA},
 		},
-		"SAByBoth":    {reason: "Both names, each once.", in: sa, by: Gateway | Karmada | ClusterProxy, want: []rbacv1.Subject{plainSA, hubSA}},
-		"SAByNothing": {reason: "A service account that no path presents has no name there.", in: sa, by: 0, want: nil},
+		"SAByBoth":          {reason: "Both names, each once.", in: sa, by: Gateway | Karmada | ClusterProxy, want: []rbacv1.Subject{plainSA, hubSA}},
+		"SAByImpersonation": {reason: "The gateway's impersonator presents plain names.", in: sa, by: Impersonated, want: []rbacv1.Subject{plainSA}},
+		"SAByNothing":       {reason: "A service account that no path presents has no name there.", in: sa, by: 0, want: nil},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
