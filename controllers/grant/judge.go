@@ -93,16 +93,7 @@ func (r *Reconciler) standing(seen *observation) func(key string) *compile.Stand
 		if g == nil {
 			return nil
 		}
-		st := &compile.Standing{Spec: r.specs.held(g), On: seen.standsOn()[compile.GrantLabel(key)], Roles: map[string]string{}}
-		// It may have been too large to be kept in the status.
-		unchanged := g.Status.ObservedGeneration == g.Generation && !conditions.IsFalse(g, v1alpha1.ConditionCompliant)
-		if st.Spec == nil && g.Status.Applied == nil && unchanged && g.Status.Clusters != nil && g.Status.Clusters.Matched > 0 {
-			st.Spec = r.specs.grant(g)
-		}
-		for _, role := range g.Status.AppliedRoles {
-			st.Roles[role.Name] = role.Digest
-		}
-		return st
+		return r.specs.Standing(g, seen.standsOn()[compile.GrantLabel(key)])
 	}
 }
 

@@ -2,18 +2,14 @@ package grant
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/fluxcd/pkg/runtime/conditions"
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/types"
-	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
@@ -21,8 +17,8 @@ import (
 	"github.com/sallyport-dev/sallyport/internal/core/compile"
 	"github.com/sallyport-dev/sallyport/internal/core/fleet"
 	"github.com/sallyport-dev/sallyport/internal/distribute"
-	"github.com/sallyport-dev/sallyport/internal/inventory"
 	"github.com/sallyport-dev/sallyport/internal/inventory/served"
+	"github.com/sallyport-dev/sallyport/internal/snapshot"
 )
 
 // observation is what one pass sees. Objects in it come from caches and are not
@@ -71,13 +67,8 @@ type carrierKey struct {
 // observe reads everything that decides. An error leaves all as it stands.
 func (r *Reconciler) observe(ctx context.Context) (*observation, error) {
 	seen := &observation{now: r.Now(), sources: map[string]*v1alpha1.GrantSource{}, revisions: map[v1alpha1.GrantSource]string{}}
-	var problems []inventory.Problem
 	var err error
-	if seen.snapshot.Fleet, problems, err = r.observeFleet(ctx); err != nil {
-		return nil, err
-	}
-	r.tell(ctx, problems)
-	if seen.snapshot.Placements, err = r.observePlacements(ctx); err != nil {
+	if seen.snapshot.Fleet, seen.snapshot.Placements, err = r.fleet.Read(ctx, r.Inventory); err != nil {
 		return nil, err
 	}
 	if err := r.observeHub(ctx, seen); err != nil {
@@ -101,54 +92,6 @@ func (r *Reconciler) observe(ctx context.Context) (*observation, error) {
 	return seen, nil
 }
 
-// observeFleet falls back on the fleet of the last pass: an inventory that cannot
-// be read must neither revoke anything nor keep a grant from expiring.
-func (r *Reconciler) observeFleet(ctx context.Context) (*fleet.Fleet, []inventory.Problem, error) {
-	f, problems, err := r.Inventory.Fleet(ctx)
-	switch {
-	case err == nil:
-		r.fleet = f
-		return f, problems, nil
-	case r.fleet != nil:
-		ctrl.LoggerFrom(ctx).Error(err, "Cannot read the fleet; going on with the last one")
-		return r.fleet, []inventory.Problem{{Source: "fleet", Message: err.Error()}}, nil
-	default:
-		return nil, nil, fmt.Errorf("cannot read the fleet: %w", err)
-	}
-}
-
-// observePlacements falls back as observeFleet does, and for the same reasons.
-func (r *Reconciler) observePlacements(ctx context.Context) (map[types.NamespacedName][]string, error) {
-	p, err := r.Inventory.Placements(ctx)
-	switch {
-	case err == nil:
-		r.placements = p
-		return p, nil
-	case r.placements != nil:
-		ctrl.LoggerFrom(ctx).Error(err, "Cannot read placements; going on with the last ones")
-		return r.placements, nil
-	default:
-		return nil, fmt.Errorf("cannot read placements: %w", err)
-	}
-}
-
-// tell operators of problems with the inventory, each when it comes and when it
-// goes.
-func (r *Reconciler) tell(ctx context.Context, problems []inventory.Problem) {
-	log := ctrl.LoggerFrom(ctx)
-	for _, p := range problems {
-		if !slices.Contains(r.problems, p) {
-			log.Info("Problem with the inventory", "source", p.Source, "problem", p.Message)
-		}
-	}
-	for _, p := range r.problems {
-		if !slices.Contains(problems, p) {
-			log.Info("Problem with the inventory is gone", "source", p.Source, "problem", p.Message)
-		}
-	}
-	r.problems = problems
-}
-
 func (r *Reconciler) observeRoles(ctx context.Context, seen *observation) error {
 	var list v1alpha1.AccessRoleList
 	if err := r.Client.List(ctx, &list, client.UnsafeDisableDeepCopy); err != nil {
@@ -157,10 +100,10 @@ func (r *Reconciler) observeRoles(ctx context.Context, seen *observation) error 
 	seen.snapshot.Roles = make(map[string]*v1alpha1.AccessRoleSpec, len(list.Items))
 	for i := range list.Items {
 		if role := &list.Items[i]; role.DeletionTimestamp.IsZero() {
-			seen.snapshot.Roles[role.Name] = r.specs.role(role)
+			seen.snapshot.Roles[role.Name] = r.specs.Role(role)
 		}
 	}
-	seen.roleDigests = r.specs.digestsOf(seen.snapshot.Roles)
+	seen.roleDigests = r.specs.DigestsOf(seen.snapshot.Roles)
 	return nil
 }
 
@@ -191,17 +134,11 @@ func (r *Reconciler) observeGrants(ctx context.Context, seen *observation) error
 		}
 		seen.sources[keyOf(g)] = source
 		in := compile.Grant{
-			Namespace: g.Namespace, Name: g.Name, Spec: r.specs.grant(g), Source: sourceString(source),
-			Labels: g.Labels, Annotations: g.Annotations, Origin: originOf(source),
+			Namespace: g.Namespace, Name: g.Name, Spec: r.specs.Grant(g), Source: snapshot.SourceString(source),
+			Labels: g.Labels, Annotations: g.Annotations, Origin: snapshot.OriginOf(source),
 		}
 		if g.Spec.Suspend {
-			in.Held, in.HeldOn = true, seen.standsOn()[compile.GrantLabel(in.Key())]
-			switch held := r.specs.held(g); {
-			case held != nil:
-				in.Spec = held
-			case conditions.IsFalse(g, v1alpha1.ConditionCompliant):
-				in.HeldOn = nil // of what was refused nothing is held
-			}
+			r.specs.Hold(&in, g, seen.standsOn()[compile.GrantLabel(in.Key())])
 		}
 		seen.snapshot.Grants = append(seen.snapshot.Grants, in)
 	}
@@ -313,88 +250,4 @@ func list(ctx context.Context, from client.Reader, into client.ObjectList) (map[
 		return nil
 	})
 	return out, err
-}
-
-// specs keeps one address for a spec as long as it means the same, since a status
-// that changes brings a new copy of it and the compiler compares addresses.
-type specs struct {
-	grants map[types.UID]versioned[v1alpha1.AccessGrantSpec]
-	roles  map[types.UID]versioned[v1alpha1.AccessRoleSpec]
-	kept   map[types.UID]keptSpec
-	// digests of roles, by address.
-	digests map[*v1alpha1.AccessRoleSpec]string
-}
-
-type versioned[T any] struct {
-	generation int64
-	spec       *T
-}
-
-type keptSpec struct {
-	raw  string
-	spec *v1alpha1.AccessGrantSpec
-}
-
-func (s *specs) grant(g *v1alpha1.AccessGrant) *v1alpha1.AccessGrantSpec {
-	return same(&s.grants, g.UID, g.Generation, &g.Spec)
-}
-
-func (s *specs) role(a *v1alpha1.AccessRole) *v1alpha1.AccessRoleSpec {
-	return same(&s.roles, a.UID, a.Generation, &a.Spec)
-}
-
-// digestsOf roles by name, and forget those of others.
-func (s *specs) digestsOf(roles map[string]*v1alpha1.AccessRoleSpec) map[string]string {
-	byName, byAddress := make(map[string]string, len(roles)), make(map[*v1alpha1.AccessRoleSpec]string, len(roles))
-	for name, role := range roles {
-		d, known := s.digests[role]
-		if !known {
-			d = compile.RoleDigest(role)
-		}
-		byName[name], byAddress[role] = d, d
-	}
-	s.digests = byAddress
-	return byName
-}
-
-// same is the first address at which a spec of that generation was seen.
-func same[T any](known *map[types.UID]versioned[T], uid types.UID, generation int64, spec *T) *T {
-	if *known == nil {
-		*known = map[types.UID]versioned[T]{}
-	}
-	if v, ok := (*known)[uid]; ok && v.generation == generation {
-		return v.spec
-	}
-	(*known)[uid] = versioned[T]{generation, spec}
-	return spec
-}
-
-// held is the spec that was applied last; nil where none was.
-func (s *specs) held(g *v1alpha1.AccessGrant) *v1alpha1.AccessGrantSpec {
-	if g.Status.Applied == nil {
-		return nil
-	}
-	if s.kept == nil {
-		s.kept = map[types.UID]keptSpec{}
-	}
-	raw := string(g.Status.Applied.Raw)
-	if k, ok := s.kept[g.UID]; ok && k.raw == raw {
-		return k.spec
-	}
-	var spec v1alpha1.AccessGrantSpec
-	if json.Unmarshal([]byte(raw), &spec) != nil {
-		return nil
-	}
-	s.kept[g.UID] = keptSpec{raw, &spec}
-	return &spec
-}
-
-// forget what is no more.
-func (s *specs) forget(alive map[types.UID]bool) {
-	for uid := range s.grants {
-		if !alive[uid] {
-			delete(s.grants, uid)
-			delete(s.kept, uid)
-		}
-	}
 }

@@ -17,16 +17,9 @@ import (
 	"github.com/sallyport-dev/sallyport/internal/core/compile"
 	"github.com/sallyport-dev/sallyport/internal/core/fleet"
 	"github.com/sallyport-dev/sallyport/internal/distribute"
-	"github.com/sallyport-dev/sallyport/internal/inventory"
 	"github.com/sallyport-dev/sallyport/internal/inventory/served"
+	"github.com/sallyport-dev/sallyport/internal/snapshot"
 )
-
-// Inventory tells what the fleet is. Where it is in doubt it returns an error:
-// an empty fleet would revoke everything.
-type Inventory interface {
-	Fleet(ctx context.Context) (*fleet.Fleet, []inventory.Problem, error)
-	Placements(ctx context.Context) (map[types.NamespacedName][]string, error)
-}
 
 // Kinds reads the kinds that a hub need not have.
 type Kinds interface {
@@ -43,7 +36,7 @@ type Reconciler struct {
 	Live client.Reader
 	// Kinds holds the works, where there are any, that have Sallyport's label.
 	Kinds     Kinds
-	Inventory Inventory
+	Inventory snapshot.Inventory
 	Policy    Policy
 	// Audit takes what guardrails make of everything that stands, once a pass. It
 	// does not wait. Nil for nobody.
@@ -62,15 +55,11 @@ type Reconciler struct {
 	// What follows only spares work, but for fleet; all of it is guarded by mu.
 	mu       sync.Mutex
 	compiler compile.Compiler
-	specs    specs
+	specs    snapshot.Specs
 	recent   recent
-	// fleet of the last pass that could read it.
-	fleet    *fleet.Fleet
-	problems []inventory.Problem
+	fleet    snapshot.Fleet
 	// failing guardrails in the last pass, and of which grant and why.
 	failing map[string]string
-	// placements likewise.
-	placements map[types.NamespacedName][]string
 	// failed counts the passes in a row in which writes failed.
 	failed int
 

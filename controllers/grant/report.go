@@ -68,7 +68,7 @@ func (r *Reconciler) report(ctx context.Context, seen *observation, p plan, done
 		})
 	}
 	_ = group.Wait() // the errors are in errs
-	r.specs.forget(alive)
+	r.specs.Forget(alive)
 	maps.DeleteFunc(r.applied, func(uid types.UID, _ meaning) bool { return !alive[uid] })
 	return r.next(ctx, seen, p, revoking, errs)
 }
