@@ -24,6 +24,7 @@ import (
 
 	"github.com/sallyport-dev/sallyport/api/v1alpha1"
 	"github.com/sallyport-dev/sallyport/internal/source"
+	"github.com/sallyport-dev/sallyport/test/install"
 )
 
 // noSecretsRead is a guardrail of the library, as it is.
@@ -63,7 +64,7 @@ func (s *story) guarded(ctx context.Context) (string, time.Duration, error) {
 	}
 	s.say(fmt.Sprintf("Commit %s adds %s, of the library in policies/.", abbreviated(commit), file))
 	began := time.Now()
-	if err := until(ctx, patience, s.ready(&v1alpha1.Guardrail{ObjectMeta: metav1.ObjectMeta{Name: "no-secrets-read"}}, metav1.ConditionTrue, v1alpha1.ReasonInForce)); err != nil {
+	if err := install.Until(ctx, patience, s.ready(&v1alpha1.Guardrail{ObjectMeta: metav1.ObjectMeta{Name: "no-secrets-read"}}, metav1.ConditionTrue, v1alpha1.ReasonInForce)); err != nil {
 		return "", 0, err
 	}
 	s.fact("guardrail no-secrets-read", "in force", time.Since(began), true)
@@ -91,8 +92,8 @@ func (s *story) guarded(ctx context.Context) (string, time.Duration, error) {
 	}
 	s.say(fmt.Sprintf("Commit %s has it all the same.", abbreviated(commit)))
 	var state corev1.ConfigMap
-	err = until(ctx, patience, func(ctx context.Context) string {
-		if err := s.hub.Get(ctx, client.ObjectKey{Namespace: system, Name: source.DefaultName}, &state); err != nil {
+	err = install.Until(ctx, patience, func(ctx context.Context) string {
+		if err := s.hub.Get(ctx, client.ObjectKey{Namespace: install.Namespace, Name: source.DefaultName}, &state); err != nil {
 			return err.Error()
 		}
 		if !strings.HasSuffix(state.Data["attemptedRevision"], commit.String()) {
@@ -141,7 +142,7 @@ func (s *story) excused(ctx context.Context) (string, time.Duration, error) {
 	s.await(ctx, alice, "secrets", "prod-eu-1", allowed, began)
 	s.say(fmt.Sprintf("It is %s. The exception ends at %s.", clock(time.Now()), clock(end)))
 	var refused time.Time
-	err = until(ctx, time.Until(end)+patience, func(ctx context.Context) string {
+	err = install.Until(ctx, time.Until(end)+patience, func(ctx context.Context) string {
 		a := s.ask(ctx, alice, "secrets", "prod-eu-1")
 		refused = a.at
 		if a.verdict != refusedByHub && a.verdict != refusedByMember {
@@ -155,7 +156,7 @@ func (s *story) excused(ctx context.Context) (string, time.Duration, error) {
 	after := refused.Sub(end)
 	s.fact("alice lists secrets on prod-eu-1", "refused from notAfter +", after, after >= 0 && after <= prompt)
 	s.expect(ctx, alice, "pods", "prod-eu-1", allowed)
-	err = until(ctx, patience, func(ctx context.Context) string {
+	err = install.Until(ctx, patience, func(ctx context.Context) string {
 		if reason := s.active(ctx, "card-keys"); reason != v1alpha1.ReasonRefused {
 			return "grant card-keys is " + reason
 		}
@@ -181,14 +182,14 @@ func (s *story) bundled(ctx context.Context) (string, time.Duration, error) {
 	if err := s.publish(ctx, b.two); err != nil {
 		return "", 0, err
 	}
-	manifest := fmt.Sprintf(bundleManifest, system, indent(b.publicKey, 8))
+	manifest := fmt.Sprintf(bundleManifest, install.Namespace, indent(b.publicKey, 8))
 	commit, err := s.repo.add("guardrails/baseline.yaml", manifest, "The baseline of guardrails, signed by the security team")
 	if err != nil {
 		return "", 0, err
 	}
 	s.say(fmt.Sprintf("Revision 2 of a bundle of %s is signed and published. Commit %s asks for it, signed by that key.", "no-wildcards and no-everyone", abbreviated(commit)))
 	baseline := &v1alpha1.GuardrailBundle{ObjectMeta: metav1.ObjectMeta{Name: "baseline"}}
-	if err := until(ctx, patience, s.ready(baseline, metav1.ConditionTrue, v1alpha1.ReasonInForce)); err != nil {
+	if err := install.Until(ctx, patience, s.ready(baseline, metav1.ConditionTrue, v1alpha1.ReasonInForce)); err != nil {
 		return "", 0, err
 	}
 	took := time.Since(began)
@@ -204,7 +205,7 @@ func (s *story) bundled(ctx context.Context) (string, time.Duration, error) {
 		if err := s.publish(ctx, attempt.archive); err != nil {
 			return "", 0, err
 		}
-		if err := until(ctx, patience, s.ready(baseline, metav1.ConditionFalse, attempt.reason)); err != nil {
+		if err := install.Until(ctx, patience, s.ready(baseline, metav1.ConditionFalse, attempt.reason)); err != nil {
 			return "", 0, err
 		}
 		s.fact(attempt.what, attempt.reason, time.Since(began), baseline.Status.Active.Revision == "2")
@@ -298,7 +299,7 @@ func (s *story) newBundles(ctx context.Context) (*bundles, error) {
 func (s *story) publish(ctx context.Context, archive []byte) error {
 	published := &corev1.ConfigMap{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "ConfigMap"},
-		ObjectMeta: metav1.ObjectMeta{Namespace: system, Name: "baseline"},
+		ObjectMeta: metav1.ObjectMeta{Namespace: install.Namespace, Name: "baseline"},
 		BinaryData: map[string][]byte{"bundle.tar.gz": archive},
 	}
 	err := s.hub.Create(ctx, published)

@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/sallyport-dev/sallyport/api/v1alpha1"
+	"github.com/sallyport-dev/sallyport/test/install"
 )
 
 func (s *story) before(ctx context.Context) (string, time.Duration, error) {
@@ -51,7 +52,7 @@ func (s *story) commits(ctx context.Context) (string, time.Duration, error) {
 
 // showApplied waits until the status says what is the case.
 func (s *story) showApplied(ctx context.Context, began time.Time) error {
-	err := until(ctx, patience, func(ctx context.Context) string { return s.notApplied(ctx, "oncall", s.commit.String()) })
+	err := install.Until(ctx, patience, func(ctx context.Context) string { return s.notApplied(ctx, "oncall", s.commit.String()) })
 	if err != nil {
 		return err
 	}
@@ -83,7 +84,7 @@ func (s *story) drift(ctx context.Context) (string, time.Duration, error) {
 	}
 	s.say(fmt.Sprintf("RoleBinding %s on %s, changed by its administrator.", binding.Name, member))
 	s.expect(ctx, bob, "pods", member, refusedByHub)
-	err = until(ctx, patience, func(ctx context.Context) string {
+	err = install.Until(ctx, patience, func(ctx context.Context) string {
 		live := &rbacv1.RoleBinding{}
 		if err := admin.Get(ctx, client.ObjectKeyFromObject(binding), live); err != nil {
 			return err.Error()
@@ -157,7 +158,7 @@ func (s *story) expiry(ctx context.Context) (string, time.Duration, error) {
 	group, asking := errgroup.WithContext(ctx)
 	limit := time.Until(end) + patience
 	group.Go(func() error { // asked all the time, and answered yes up to the end
-		err := until(asking, limit, func(ctx context.Context) string {
+		err := install.Until(asking, limit, func(ctx context.Context) string {
 			a := s.ask(ctx, alice, "pods", "dev-1")
 			refused = a.at
 			if a.verdict != refusedByHub && a.verdict != refusedByMember {
@@ -168,7 +169,7 @@ func (s *story) expiry(ctx context.Context) (string, time.Duration, error) {
 		return err
 	})
 	group.Go(func() error {
-		err := until(asking, limit, s.memberRefuses(alice, "dev-1", &gone))
+		err := install.Until(asking, limit, s.memberRefuses(alice, "dev-1", &gone))
 		return err
 	})
 	if err := group.Wait(); err != nil {
@@ -180,7 +181,7 @@ func (s *story) expiry(ctx context.Context) (string, time.Duration, error) {
 	s.expect(ctx, alice, "pods", "dev-1", refusedByHub)
 	s.expect(ctx, alice, "pods", "prod-eu-1", allowed)
 	s.bobIsWhereHeWas(ctx)
-	err = until(ctx, patience, func(ctx context.Context) string {
+	err = install.Until(ctx, patience, func(ctx context.Context) string {
 		if reason := s.active(ctx, "incident"); reason != v1alpha1.ReasonExpired {
 			return "grant incident is " + reason
 		}
@@ -226,13 +227,13 @@ func (s *story) reverts(ctx context.Context) (string, time.Duration, error) {
 	out := make([]time.Time, len(prods))
 	for i, m := range prods {
 		group.Go(func() error {
-			err := until(asking, patience, s.memberRefuses(alice, m, &out[i]))
+			err := install.Until(asking, patience, s.memberRefuses(alice, m, &out[i]))
 			return err
 		})
 	}
 	var history []string
 	group.Go(func() error {
-		err := until(asking, patience, func(ctx context.Context) string {
+		err := install.Until(asking, patience, func(ctx context.Context) string {
 			reason := s.active(ctx, "oncall")
 			if len(history) == 0 || history[len(history)-1] != reason {
 				history = append(history, reason)

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/go-git/go-git/v5/plumbing"
+
+	"github.com/sallyport-dev/sallyport/test/install"
 )
 
 // patience is how long anything in the story may take, on a machine that has other
@@ -109,7 +111,7 @@ func (s *story) expect(ctx context.Context, p person, resource, member string, w
 // await asks until the answer is as wanted, and tells how long that took.
 func (s *story) await(ctx context.Context, p person, resource, member string, want verdict, since time.Time) {
 	var a answer
-	_ = until(ctx, patience, func(ctx context.Context) string {
+	_ = install.Until(ctx, patience, func(ctx context.Context) string {
 		if a = s.ask(ctx, p, resource, member); a.verdict != want {
 			return a.String()
 		}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -19,6 +18,7 @@ import (
 
 	"github.com/sallyport-dev/sallyport/controllers"
 	"github.com/sallyport-dev/sallyport/test/controlplane"
+	"github.com/sallyport-dev/sallyport/test/install"
 )
 
 // member of the fleet.
@@ -42,6 +42,8 @@ type world struct {
 	hub    client.WithWatch
 	people map[string]*rest.Config
 	repo   *repository
+
+	sallyport *install.Installation
 }
 
 // boot starts the world. On error nothing is left running.
@@ -187,25 +189,4 @@ func newClient(config *rest.Config) (client.WithWatch, error) {
 		return nil, err
 	}
 	return client.NewWithWatch(config, client.Options{Scheme: scheme})
-}
-
-// until polls for a condition, which says what is still missing or "".
-func until(ctx context.Context, limit time.Duration, missing func(context.Context) string) error {
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	tick := time.NewTicker(25 * time.Millisecond)
-	defer tick.Stop()
-	last := ""
-	for {
-		if said := missing(ctx); said == "" {
-			return nil
-		} else if ctx.Err() == nil {
-			last = said
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("not within %s: %s", limit, strings.TrimSpace(last))
-		case <-tick.C:
-		}
-	}
 }
