@@ -52,3 +52,52 @@ const (
 	// keys that have a prefix of their own: key=value, divided by commas.
 	FleetLabelsAnnotation = "fleet.access.sallyport.dev/labels"
 )
+
+// What a route Secret in the gateway's namespace has: how the gateway reaches one
+// member, and nothing by which anything could be delivered there. The controller
+// writes it, with ManagedByLabel and ClusterLabel; the gateway reads no others.
+const (
+	// RouteNamePrefix begins its name; the rest is the cluster's.
+	RouteNamePrefix = "route-"
+
+	// RouteSecretType is its type.
+	RouteSecretType = "access.sallyport.dev/route"
+
+	// RouteServer is the key of the member's address: an https URL with a host, and
+	// perhaps a path.
+	RouteServer = "server"
+
+	// RouteCA is the key of the CA bundle, in PEM, that the member's certificate is
+	// verified by.
+	RouteCA = "ca.crt"
+
+	// RouteServerName is the optional key of the name that the certificate is for, if
+	// it is not the host.
+	RouteServerName = "tls-server-name"
+
+	// RouteToken is the key of the token of the impersonator on the member.
+	RouteToken = "token"
+
+	// RouteVia is the optional key of how the host is dialled: RouteViaClusterProxy,
+	// or directly where it is absent.
+	RouteVia = "via"
+
+	// RouteViaClusterProxy: by the konnectivity tunnels of Open Cluster Management's
+	// cluster-proxy, in which the host is the cluster's name.
+	RouteViaClusterProxy = "ClusterProxy"
+
+	// RouteExpiresAnnotation is when the token expires, in RFC 3339. It is absent for
+	// one that does not.
+	RouteExpiresAnnotation = "access.sallyport.dev/expires"
+
+	// RouteRenewAnnotation is when the controller replaces the token, in RFC 3339.
+	RouteRenewAnnotation = "access.sallyport.dev/renew"
+
+	// RouteImpersonatorAnnotation is the service account on the member that the token
+	// is of, as namespace/name and, where it is known, "@" and its UID.
+	RouteImpersonatorAnnotation = "access.sallyport.dev/impersonator"
+
+	// RouteIssuerAnnotation is where the token is from: TokenRequest,
+	// ManagedServiceAccount or KarmadaSecret.
+	RouteIssuerAnnotation = "access.sallyport.dev/issuer"
+)
