@@ -10,7 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/util/sets"
+	"k8s.io/apimachinery/pkg/types"
 	clusterv1 "open-cluster-management.io/api/cluster/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -29,6 +29,10 @@ type Options struct {
 	// have one of the same name the first one counts. nil means Namespace and
 	// DefaultProfileNamespace; an empty slice reads none.
 	ProfileNamespaces []string
+	// Impersonator is the service account on members as which the gateway comes to
+	// them, but for those where an inventory knows another one. Empty where there is
+	// no gateway: then nobody is impersonated but by Karmada.
+	Impersonator types.NamespacedName
 }
 
 func (o Options) profileNamespaces() []string {
@@ -82,8 +86,8 @@ func New(hub Hub, options Options) *Inventory {
 // read and does not answer now is taken as it was last seen, with a Problem.
 func (i *Inventory) Fleet(ctx context.Context) (*fleet.Fleet, []Problem, error) {
 	r := reading{hub: i.hub, ctx: ctx}
-	members := slices.Concat(r.managedClusters(), r.karmadaClusters(), r.clusterProfiles(i.options.profileNamespaces()))
-	kubeconfigs := r.kubeconfigs(i.options.Namespace, &i.checks)
+	members := slices.Concat(r.managedClusters(i.options), r.karmadaClusters(i.options), r.clusterProfiles(i.options.profileNamespaces()))
+	kubeconfigs := r.kubeconfigs(i.options, &i.checks)
 	if r.err != nil {
 		return nil, nil, fmt.Errorf("cannot read the fleet: %w", r.err)
 	}
@@ -139,37 +143,40 @@ func (r *reading) sorted() []Problem {
 	return r.problems
 }
 
-func (r *reading) managedClusters() []fleet.Member {
+func (r *reading) managedClusters(o Options) []fleet.Member {
 	list := &clusterv1.ManagedClusterList{}
-	addOns := &metav1.PartialObjectMetadataList{}
+	all := &unstructured.UnstructuredList{}
 	if !r.list(ManagedClusterKind, list) {
 		return nil
 	}
-	r.list(ManagedClusterAddOnKind, addOns)
-	proxied := sets.New[string]()
-	for _, a := range addOns.Items {
-		if a.Name == clusterProxyAddOn && a.DeletionTimestamp.IsZero() {
-			proxied.Insert(a.Namespace)
-		}
+	r.list(ManagedClusterAddOnKind, all)
+	of := map[string]addOns{} // by cluster
+	for n := range all.Items {
+		a := of[all.Items[n].GetNamespace()]
+		a.add(&all.Items[n])
+		of[all.Items[n].GetNamespace()] = a
 	}
 	var members []fleet.Member
 	for n := range list.Items {
 		c := &list.Items[n]
-		if m, in := fromManagedCluster(c, proxied.Has(c.Name)); in {
+		if m, in := fromManagedCluster(c, of[c.Name].clusterProxy); in {
+			o.impersonated(&m, types.NamespacedName{Namespace: of[c.Name].accounts, Name: o.Impersonator.Name}, fleet.ManagedServiceAccount)
 			members = append(members, m)
 		}
 	}
 	return members
 }
 
-func (r *reading) karmadaClusters() []fleet.Member {
+func (r *reading) karmadaClusters(o Options) []fleet.Member {
 	list := &unstructured.UnstructuredList{}
 	if !r.list(KarmadaClusterKind, list) {
 		return nil
 	}
 	var members []fleet.Member
 	for n := range list.Items {
-		members = append(members, fromKarmadaCluster(&list.Items[n]))
+		m := fromKarmadaCluster(&list.Items[n])
+		o.impersonated(&m, m.Impersonator, fleet.KarmadaSecret)
+		members = append(members, m)
 	}
 	return members
 }
@@ -202,8 +209,8 @@ func (r *reading) clusterProfiles(namespaces []string) []fleet.Member {
 	return members
 }
 
-func (r *reading) kubeconfigs(namespace string, check *checks) []fleet.Member {
-	list := &corev1.SecretList{}
+func (r *reading) kubeconfigs(o Options, check *checks) []fleet.Member {
+	list, namespace := &corev1.SecretList{}, o.Namespace
 	if namespace == "" || !r.list(SecretKind, list, client.InNamespace(namespace), client.MatchingLabelsSelector{Selector: hasClusterLabel()}) {
 		return nil
 	}
@@ -227,16 +234,18 @@ func (r *reading) kubeconfigs(namespace string, check *checks) []fleet.Member {
 			continue
 		}
 		taken[m.Name] = s.Name
+		o.impersonated(&m, o.Impersonator, fleet.TokenRequest)
 		members = append(members, m)
 	}
 	check.forgetOthers(list.Items)
 	return members
 }
 
-// unused reports the Secrets of clusters that are delivered to in another way.
+// unused reports the Secrets of clusters that are delivered to in another way, and
+// have the impersonator's tokens from elsewhere.
 func (r *reading) unused(f *fleet.Fleet, kubeconfigs []fleet.Member, namespace string) {
 	for _, k := range kubeconfigs {
-		if m, _ := f.Get(k.Name); m.Delivery != fleet.Direct {
+		if m, _ := f.Get(k.Name); m.Delivery != fleet.Direct && m.Issuer != fleet.TokenRequest {
 			r.report(secretSource(namespace, k.Secret), fmt.Sprintf("not used: cluster %q is delivered to by %s", k.Name, m.Delivery))
 		}
 	}

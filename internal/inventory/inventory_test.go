@@ -73,10 +73,7 @@ func TestFleet(t *testing.T) {
 		return untyped(t, `{apiVersion: multicluster.x-k8s.io/v1alpha1, kind: ClusterProfile, metadata: {name: `+name+`, namespace: `+namespace+`, labels: {env: `+env+`}}}`)
 	}
 	addOn := func(namespace, name string) client.Object {
-		return &metav1.PartialObjectMetadata{
-			TypeMeta:   metav1.TypeMeta{APIVersion: "addon.open-cluster-management.io/v1alpha1", Kind: "ManagedClusterAddOn"},
-			ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
-		}
+		return untyped(t, `{apiVersion: addon.open-cluster-management.io/v1alpha1, kind: ManagedClusterAddOn, metadata: {namespace: `+namespace+`, name: `+name+`}, status: {namespace: agents}}`)
 	}
 	const unused = "not used: data.kubeconfig is required"
 	ocm := func(name string, paths subject.Path) fleet.Member {
@@ -84,6 +81,17 @@ func TestFleet(t *testing.T) {
 	}
 	direct := func(name, secret string) fleet.Member {
 		return fleet.Member{Name: name, Accepted: true, Availability: fleet.Unavailable, Delivery: fleet.Direct, Paths: subject.Gateway, Secret: secret}
+	}
+
+	gateway := &Options{Namespace: "sallyport-system", Impersonator: types.NamespacedName{Namespace: "sallyport-system", Name: "sallyport-impersonator"}}
+	through := func(m fleet.Member, namespace string, issuer fleet.Issuer) fleet.Member {
+		m.Paths |= subject.Impersonated
+		m.Impersonator, m.Issuer = types.NamespacedName{Namespace: namespace, Name: "sallyport-impersonator"}, issuer
+		return m
+	}
+	karmada := fleet.Member{
+		Name: "k", Accepted: true, Delivery: fleet.KarmadaWork, Paths: subject.Gateway | subject.Karmada | subject.Impersonated,
+		Impersonator: types.NamespacedName{Namespace: "karmada-cluster", Name: "karmada-impersonator"}, Issuer: fleet.KarmadaSecret,
 	}
 
 	cases := map[string]struct {
@@ -113,6 +121,35 @@ func TestFleet(t *testing.T) {
 				return m
 			}()},
 			problems: []string{`Secret sallyport-system/s: not used: cluster "a" is delivered to by ManifestWork`, `Secret sallyport-system/s: ` + unused},
+		},
+		"GatewayByAddOn": {
+			reason:  "The managed-serviceaccount add-on says in which namespace it makes the account. Where nothing gets tokens, nobody is given the right to impersonate: whoever made the account there would have it.",
+			options: gateway, states: current(ManagedClusterKind, ManagedClusterAddOnKind),
+			objects: []client.Object{managedCluster("a"), managedCluster("b"), addOn("a", "managed-serviceaccount"), addOn("b", "cluster-proxy")},
+			want:    []fleet.Member{through(ocm("a", subject.Gateway), "agents", fleet.ManagedServiceAccount), ocm("b", subject.Gateway|subject.ClusterProxy)},
+		},
+		"GatewayBySecret": {
+			reason:  "A kubeconfig gets tokens, also of a cluster to which Open Cluster Management delivers; then it is of use.",
+			options: gateway, states: current(ManagedClusterKind, SecretKind),
+			objects: []client.Object{managedCluster("a"), secret("sallyport-system", "s", "a", 0), secret("sallyport-system", "t", "b", 0)},
+			want: []fleet.Member{
+				func() fleet.Member {
+					m := through(ocm("a", subject.Gateway), "sallyport-system", fleet.TokenRequest)
+					m.Secret = "s"
+					return m
+				}(),
+				through(direct("b", "t"), "sallyport-system", fleet.TokenRequest),
+			},
+			problems: []string{"Secret sallyport-system/s: " + unused, "Secret sallyport-system/t: " + unused},
+		},
+		"GatewayByKarmada": {
+			reason:  "Karmada has its own, and where it has none nobody is impersonated.",
+			options: gateway, states: current(KarmadaClusterKind),
+			objects: []client.Object{
+				untyped(t, `{apiVersion: cluster.karmada.io/v1alpha1, kind: Cluster, metadata: {name: k}, spec: {impersonatorSecretRef: {name: k-impersonator}}}`),
+				untyped(t, `{apiVersion: cluster.karmada.io/v1alpha1, kind: Cluster, metadata: {name: l}}`),
+			},
+			want: []fleet.Member{karmada, {Name: "l", Accepted: true, Delivery: fleet.KarmadaWork, Paths: subject.Gateway}},
 		},
 		"S24Secrets": {
 			reason:   "A labelled Secret of another namespace makes nobody a member.",

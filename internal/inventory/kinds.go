@@ -6,8 +6,6 @@ import (
 	clusterv1beta2 "open-cluster-management.io/api/cluster/v1beta2"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -30,9 +28,6 @@ var (
 	SecretKind                   = schema.GroupVersionKind{Version: "v1", Kind: "Secret"}
 )
 
-// clusterProxyAddOn is the name of OCM's cluster-proxy among a cluster's add-ons.
-const clusterProxyAddOn = "cluster-proxy"
-
 // AddToScheme adds the Go types that inventories are read into.
 func AddToScheme(scheme *runtime.Scheme) error {
 	add := runtime.NewSchemeBuilder(corev1.AddToScheme, clusterv1.Install, clusterv1beta1.Install, clusterv1beta2.Install)
@@ -49,10 +44,8 @@ func Kinds(options Options) []served.Kind {
 		{GVK: PlacementKind, Resource: "placements", Namespaced: true, Object: &clusterv1beta1.Placement{}},
 		{GVK: PlacementDecisionKind, Resource: "placementdecisions", Namespaced: true, Object: &clusterv1beta1.PlacementDecision{}},
 		{
-			// That it exists is all that is asked of it.
 			GVK: ManagedClusterAddOnKind, OtherVersions: []string{"v1beta1"}, Resource: "managedclusteraddons", Namespaced: true,
-			Object: &metav1.PartialObjectMetadata{},
-			Fields: fields.OneTermEqualSelector(metav1.ObjectNameField, clusterProxyAddOn),
+			Transform: bareAddOn,
 		},
 		{GVK: KarmadaClusterKind, Resource: "clusters"},
 	}

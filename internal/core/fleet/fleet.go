@@ -72,6 +72,19 @@ const (
 	TokenRequest
 )
 
+// String names the issuer as it is told.
+func (i Issuer) String() string {
+	switch i {
+	case KarmadaSecret:
+		return "KarmadaSecret"
+	case ManagedServiceAccount:
+		return "ManagedServiceAccount"
+	case TokenRequest:
+		return "TokenRequest"
+	}
+	return "None"
+}
+
 // Member is one cluster of the fleet. It is not changed once it is in a Fleet.
 type Member struct {
 	Name   string
