@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -22,14 +23,17 @@ import (
 	"k8s.io/apiserver/pkg/endpoints/request"
 
 	"github.com/sallyport-dev/sallyport/api/v1alpha1"
+	"github.com/sallyport-dev/sallyport/internal/core/fleet"
+	"github.com/sallyport-dev/sallyport/internal/core/rules"
 	"github.com/sallyport-dev/sallyport/internal/core/subject"
 )
 
-var karmada = members[1]
+// The members to which an impersonator comes: by Karmada's proxy, and by the gateway.
+var karmada, through = members[1], members[3]
 
 var requestInfo = &request.RequestInfoFactory{APIPrefixes: sets.NewString("api", "apis"), GrouplessAPIPrefixes: sets.NewString("api")}
 
-// impersonatorInfo is the service account as which Karmada comes to a member.
+// impersonatorInfo is the service account as which both come to a member.
 var impersonatorInfo = &user.DefaultInfo{
 	Name:   "system:serviceaccount:" + impersonator.Namespace + ":" + impersonator.Name,
 	Groups: []string{"system:serviceaccounts", "system:serviceaccounts:" + impersonator.Namespace, user.AllAuthenticated},
@@ -81,6 +85,15 @@ func asImpersonator(method, url string, i identity) *http.Request {
 		r.Header.Add(authenticationv1.ImpersonateGroupHeader, g)
 	}
 	return r
+}
+
+// credential is what the gateway adds to that: the UID, and in extra what Kubernetes
+// itself says of a credential.
+func credential(r *http.Request) {
+	r.Header.Set(authenticationv1.ImpersonateUIDHeader, "06f6ce97-e2c5-4ab8-7ba5-7654dd08d52b")
+	for _, key := range rules.ExtraKeys() {
+		r.Header.Add(authenticationv1.ImpersonateUserExtraHeaderPrefix+url.PathEscape(key), "of "+key)
+	}
 }
 
 var httpRequests = [][2]string{
@@ -190,23 +203,30 @@ var strangers = []identity{
 	{name: impersonatorInfo.Name, groups: []string{"system:serviceaccounts"}},
 }
 
-// TestS7ImpersonatorActsForExactlyTheGranted sends requests as Karmada does,
-// through Kubernetes' own filter: whom the impersonator may be, and what they may
-// then do, is what the grants say.
+// TestS7ImpersonatorActsForExactlyTheGranted sends requests as Karmada and as the
+// gateway do, through Kubernetes' own filter: whom the impersonator may be, and what
+// they may then do, is what the grants say.
 func TestS7ImpersonatorActsForExactlyTheGranted(t *testing.T) {
+	t.Run("Karmada", func(t *testing.T) { testActsForExactlyTheGranted(t, karmada, func(*http.Request) {}) })
+	t.Run("Gateway", func(t *testing.T) { testActsForExactlyTheGranted(t, through, credential) })
+}
+
+func testActsForExactlyTheGranted(t *testing.T, m fleet.Member, more func(*http.Request)) {
 	answers := map[[2]bool]int{}
 	for n := range uint64(2 * worlds) {
 		w := newWorld(rand.New(rand.NewPCG(n, 3)))
 		var held cluster
-		held.apply(t, objectsOn(w.compiled(), karmada.Name))
+		held.apply(t, objectsOn(w.compiled(), m.Name))
 		var got *seen
 		handler := server(t, memberHolds(&held).authorizer(), &got)
-		gives := w.gives(karmada)
+		gives := w.gives(m)
 		may := rightsFrom(gives)
 		for _, i := range append(slices.Clone(identities), strangers...) {
 			for _, r := range httpRequests {
 				got = nil
 				req := asImpersonator(r[0], r[1], i)
+				more(req)
+				uid := req.Header.Get(authenticationv1.ImpersonateUIDHeader) // the filter takes it out
 				what := attributesOf(infoOf(t, req))
 				recorder := httptest.NewRecorder()
 				handler.ServeHTTP(recorder, req)
@@ -221,6 +241,9 @@ func TestS7ImpersonatorActsForExactlyTheGranted(t *testing.T) {
 					}
 					answers[[2]bool{false, false}]++
 					continue
+				}
+				if got.who.GetUID() != uid || uid != "" && len(got.who.GetExtra()) != len(rules.ExtraKeys()) {
+					t.Fatalf("world %d: %q came with the UID %q and the extra %q", n, i.name, got.who.GetUID(), got.who.GetExtra())
 				}
 				if got.who.GetName() != i.name || slices.Contains(got.who.GetGroups(), "system:masters") {
 					t.Fatalf("world %d: %q became %v", n, i.name, got.who)
@@ -269,9 +292,12 @@ func TestS7ImpersonatorHoldsExactlyTheRights(t *testing.T) {
 			held.apply(t, objectsOn(o, m.Name))
 			a := memberHolds(&held).authorizer()
 			may := rightsFrom(nil)
-			if m.Paths.Has(subject.Karmada) {
+			if m.Paths.Impersonates() {
 				may = rightsFrom(w.gives(m))
 			}
+			// UIDs and extra come with somebody named, or with a member of a group.
+			exact := m.Paths.Has(subject.Impersonated)
+			ofNamed, ofMembers := exact && may.users.Len()+may.serviceAccounts.Len() > 0, exact && may.members.Len() > 0
 			check := func(want bool, r authorizer.AttributesRecord) {
 				t.Helper()
 				if got := allows(t, a, impersonatorInfo, r); got != want {
@@ -287,14 +313,24 @@ func TestS7ImpersonatorHoldsExactlyTheRights(t *testing.T) {
 				const authn = "authentication.k8s.io"
 				check(may.members.Len() > 0, resource("impersonate:user-info", authn, "users", "", "", name))
 				check(may.members.Has(name), resource("impersonate:user-info", authn, "groups", "", "", name))
+				check(ofNamed, resource("impersonate", authn, "uids", "", "", name))
+				check(ofMembers, resource("impersonate:user-info", authn, "uids", "", "", name))
+				for _, key := range rules.ExtraKeys() {
+					check(ofNamed, resource("impersonate", authn, "userextras", key, "", name))
+					check(ofMembers, resource("impersonate:user-info", authn, "userextras", key, "", name))
+				}
 				for _, res := range []string{"uids", "nodes", "serviceaccounts", "userextras"} {
-					check(false, resource("impersonate:user-info", authn, res, "", "", name))
+					if res != "uids" {
+						check(false, resource("impersonate:user-info", authn, res, "", "", name))
+					}
 					check(false, resource("impersonate:serviceaccount", authn, res, "", "a", name))
 					check(false, resource("impersonate:arbitrary-node", authn, res, "", "", name))
 					check(false, resource("impersonate:associated-node", authn, res, "", "", name))
 				}
-				check(false, resource("impersonate", authn, "uids", "", "", name))
-				check(false, resource("impersonate", authn, "userextras", "scopes", "", name))
+				for _, key := range []string{"", "*", "scopes", "authentication.kubernetes.io", "authentication.kubernetes.io/issued-credential-id"} {
+					check(false, resource("impersonate", authn, "userextras", key, "", name))
+					check(false, resource("impersonate:user-info", authn, "userextras", key, "", name))
+				}
 			}
 			for _, r := range grid {
 				if r.Verb != "impersonate" {

@@ -30,6 +30,7 @@ var members = []fleet.Member{
 	{Name: "gateway", Accepted: true, Delivery: fleet.ManifestWork, Paths: subject.Gateway, Labels: map[string]string{"env": "prod"}},
 	{Name: "karmada", Accepted: true, Delivery: fleet.KarmadaWork, Paths: subject.Gateway | subject.Karmada, Impersonator: impersonator, Labels: map[string]string{"env": "prod"}},
 	{Name: "proxy", Accepted: true, Delivery: fleet.ManifestWork, Paths: subject.ClusterProxy, Labels: map[string]string{"env": "dev"}},
+	{Name: "through", Accepted: true, Delivery: fleet.Direct, Paths: subject.Gateway | subject.Impersonated, Impersonator: impersonator, Labels: map[string]string{"env": "prod"}},
 	{Name: "asked", Accepted: false, Delivery: fleet.ManifestWork, Paths: subject.Gateway | subject.Karmada, Impersonator: impersonator, Labels: map[string]string{"env": "prod"}},
 }
 
