@@ -33,6 +33,7 @@ import (
 	"github.com/sallyport-dev/sallyport/controllers/grant"
 	guardrailstatus "github.com/sallyport-dev/sallyport/controllers/guardrail"
 	"github.com/sallyport-dev/sallyport/controllers/guardrailbundle"
+	"github.com/sallyport-dev/sallyport/controllers/member"
 	"github.com/sallyport-dev/sallyport/internal/admission"
 	"github.com/sallyport-dev/sallyport/internal/audit"
 	"github.com/sallyport-dev/sallyport/internal/core/fleet"
@@ -178,6 +179,10 @@ func setup(mgr ctrl.Manager, o Options) error {
 		Events: recorder, Now: time.Now, Writers: o.Writers, Grace: o.Grace, Audit: auditor.Publish,
 	}
 	if err := grants.SetupWithManager(mgr, kinds, inventoryOptions); err != nil {
+		return err
+	}
+	descriptions := &member.Reconciler{Client: mgr.GetClient(), Inventory: fleetInventory, Namespace: o.Namespace}
+	if err := descriptions.SetupWithManager(mgr, kinds, inventoryOptions); err != nil {
 		return err
 	}
 	guardrails := &guardrailstatus.Reconciler{Client: mgr.GetClient(), Policy: policy, Events: recorder, Now: time.Now}
