@@ -28,8 +28,8 @@ GENERATED = $(wildcard api/*/zz_generated.deepcopy.go api/*/*/zz_generated.deepc
 	$(addprefix docs/reference/,api.md cli.md guardrail-input.md policies.md)
 
 # What the end-to-end tests run, brought before them with progress shown.
-PROGRAMS := etcd kube-apiserver kube-controller-manager ocm-work ocm-placement opa
-PEER_PROGRAMS := $(PROGRAMS) kubectl karmada-aggregated-apiserver karmada-controller-manager kustomize-controller
+PROGRAMS := etcd kube-apiserver kube-controller-manager kubectl kubelet ocm-work ocm-placement opa
+PEER_PROGRAMS := $(PROGRAMS) karmada-aggregated-apiserver karmada-controller-manager kustomize-controller
 
 # Packages with end-to-end tests against real peers, by their build tag.
 # Of these packages only those tests: "make test" has run the others.

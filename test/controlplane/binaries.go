@@ -26,6 +26,9 @@ const (
 	KustomizeController = "kustomize-controller"
 
 	OPA = "opa"
+
+	// Kubelet stands in for a node's kubelet: see StartKubelet.
+	Kubelet = "kubelet"
 )
 
 // inEnvtest lists what envtest's archives hold.

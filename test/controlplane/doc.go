@@ -8,7 +8,8 @@
 //     into these clusters.
 //   - Everything else is separate for each cluster, as in life: certificate authorities, ServiceAccount keys, users.
 //     A credential of one cluster is worth nothing on another.
-//   - There is no node. Pods can be created and are never run; exec, logs and port-forward have no kubelet to reach.
+//   - There is no node. Pods can be created and are never run. Where exec, logs and port-forward matter, StartKubelet brings
+//     a stand-in for a kubelet: the one thing here that is not real, since no container can run.
 //   - A member without a controller manager (the default) gives no default ServiceAccounts, collects no garbage and never
 //     finishes the deletion of a namespace, but starts sooner and takes about 100 MB less.
 //   - No registration agent runs: the harness writes the ManagedCluster, Cluster and credentials that registration would
