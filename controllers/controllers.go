@@ -19,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/record"
 	workv1 "open-cluster-management.io/api/work/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -34,11 +35,13 @@ import (
 	guardrailstatus "github.com/sallyport-dev/sallyport/controllers/guardrail"
 	"github.com/sallyport-dev/sallyport/controllers/guardrailbundle"
 	"github.com/sallyport-dev/sallyport/controllers/member"
+	"github.com/sallyport-dev/sallyport/controllers/route"
 	"github.com/sallyport-dev/sallyport/internal/admission"
 	"github.com/sallyport-dev/sallyport/internal/audit"
 	"github.com/sallyport-dev/sallyport/internal/core/fleet"
 	"github.com/sallyport-dev/sallyport/internal/core/guardrail"
 	"github.com/sallyport-dev/sallyport/internal/distribute"
+	"github.com/sallyport-dev/sallyport/internal/identity"
 	"github.com/sallyport-dev/sallyport/internal/inventory"
 	"github.com/sallyport-dev/sallyport/internal/inventory/served"
 	"github.com/sallyport-dev/sallyport/internal/snapshot"
@@ -68,6 +71,11 @@ type Options struct {
 	// Grace is how long members may take to confirm a revocation before it is
 	// called residual access.
 	Grace time.Duration
+	// GatewayNamespace is where routes to members are written for the gateway; empty
+	// where there is no gateway. Then Impersonator means nothing.
+	GatewayNamespace string
+	// Impersonator is the service account on members as which the gateway comes.
+	Impersonator types.NamespacedName
 	// RequireCeiling has namespaces without a ceiling grant nothing.
 	RequireCeiling bool
 	// WebhookAddr is where the admission webhook listens; "" or "0" for none.
@@ -91,7 +99,7 @@ type Options struct {
 // Scheme knows every type that the controllers read or write.
 func Scheme() (*runtime.Scheme, error) {
 	s := runtime.NewScheme()
-	return s, errors.Join(clientgoscheme.AddToScheme(s), v1alpha1.AddToScheme(s), workv1.Install(s), inventory.AddToScheme(s))
+	return s, errors.Join(clientgoscheme.AddToScheme(s), v1alpha1.AddToScheme(s), workv1.Install(s), inventory.AddToScheme(s), identity.AddToScheme(s))
 }
 
 // NewManager makes a manager that runs everything against the hub. It starts
@@ -143,6 +151,9 @@ func setup(mgr ctrl.Manager, o Options) error {
 		return err
 	}
 	inventoryOptions := inventory.Options{Namespace: o.Namespace}
+	if o.GatewayNamespace != "" {
+		inventoryOptions.Impersonator = o.Impersonator
+	}
 	if err := kinds.Add(slices.Concat(inventory.Kinds(inventoryOptions), grant.CarrierKinds(), grant.SourceKinds(), audit.Kinds())...); err != nil {
 		return err
 	}
@@ -210,6 +221,11 @@ func setup(mgr ctrl.Manager, o Options) error {
 	if err := agent.SetupWithManager(mgr); err != nil {
 		return err
 	}
+	if o.GatewayNamespace != "" {
+		if err := setupRoutes(mgr, o, kinds, fleetInventory, recorder, registry); err != nil {
+			return err
+		}
+	}
 	if o.Git != nil {
 		if err := setupGit(mgr, o); err != nil {
 			return err
@@ -226,6 +242,34 @@ func setup(mgr ctrl.Manager, o Options) error {
 		}
 		return nil
 	})
+}
+
+// setupRoutes adds what the gateway needs to reach members.
+func setupRoutes(mgr ctrl.Manager, o Options, kinds *served.Kinds, fleetInventory *inventory.Inventory, events record.EventRecorder, registry prometheus.Registerer) error {
+	if o.Impersonator.Namespace == "" || o.Impersonator.Name == "" {
+		return errors.New("a gateway needs an impersonator")
+	}
+	if o.GatewayNamespace == o.Namespace {
+		return errors.New("the gateway needs a namespace of its own: it can read every Secret there")
+	}
+	if err := kinds.Add(identity.Kinds(o.Impersonator.Name)...); err != nil {
+		return err
+	}
+	accounts := &identity.ManagedServiceAccounts{
+		Inventory: fleetInventory, Client: mgr.GetClient(), Kinds: kinds, Secrets: mgr.GetAPIReader(), Now: time.Now,
+	}
+	routes := &route.Reconciler{
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Inventory: fleetInventory, Accounts: accounts,
+		Issuers: map[fleet.Issuer]identity.Issuer{
+			fleet.KarmadaSecret:         &identity.KarmadaSecrets{Inventory: fleetInventory, Secrets: mgr.GetAPIReader(), Now: time.Now},
+			fleet.ManagedServiceAccount: accounts,
+			fleet.TokenRequest: &identity.TokenRequests{
+				Secrets: kinds, Namespace: o.Namespace, Members: transport.NewAccountClients(kinds, o.Namespace), Now: time.Now,
+			},
+		},
+		Namespace: o.GatewayNamespace, Impersonator: o.Impersonator.Name, Events: events, Now: time.Now, Metrics: registry,
+	}
+	return routes.SetupWithManager(mgr, kinds)
 }
 
 // setupGit adds the built-in sync. It reads past the cache, since it has to see
