@@ -12,10 +12,13 @@ import (
 // Index of who may do what. It is immutable and safe for use by any number of
 // goroutines. A nil Index denies everything.
 type Index struct {
-	number uint64
-	policy *guardrail.Set
-	fleet  *fleet.Fleet
-	next   time.Time
+	number   uint64
+	policy   *guardrail.Set
+	digest   string // of policy
+	fleet    *fleet.Fleet
+	clusters []*guardrail.Cluster // by index into the fleet
+	held     shards
+	next     time.Time
 }
 
 // Number of the snapshot: each Index of a Builder has a higher one.
@@ -32,24 +35,11 @@ func (ix *Index) Fleet() *fleet.Fleet { return ix.fleet }
 // at the instant of its request.
 func (ix *Index) Next() time.Time { return ix.next }
 
-// Decide on a request.
-func (ix *Index) Decide(q *Request) Decision { return Decision{} }
-
-// Reaches are the clusters, sorted by name, on which a user has any active grant at
-// the instant, with these grants. Guardrails on requests have no part in it.
-func (ix *Index) Reaches(u *guardrail.User, at time.Time) []Reach { return nil }
-
 // Reach is a cluster that a user may reach, and by which grants.
 type Reach struct {
 	Cluster string
 	Grants  []*Grant // sorted by key
 }
-
-// Groups of a user that any grant active at the instant names on the cluster: the only
-// ones that are told to the member. The groups that Kubernetes itself adds to a service
-// account are among them where a grant names the account. Sorted; system:masters and
-// system:nodes never.
-func (ix *Index) Groups(u *guardrail.User, cluster string, at time.Time) []string { return nil }
 
 // Query is what WhoCan is asked: which subjects may make such a request. Cluster "" is
 // the whole fleet.
@@ -84,17 +74,3 @@ type Permission struct {
 // CanI lists what grants give a user: on one cluster, or on the whole fleet where
 // cluster is "". Each permission is what one role gives in one scope.
 func (ix *Index) CanI(u *guardrail.User, cluster string, at time.Time) []Permission { return nil }
-
-// Builder makes successive indexes, each time only what a change can reach. The zero
-// Builder is ready for use, by one goroutine at a time.
-type Builder struct {
-	effects compile.Effects
-	number  uint64
-}
-
-// Build an index of a snapshot. Its Point is to be guardrail.Compile.
-func (b *Builder) Build(s compile.Snapshot) *Index {
-	b.number++
-	_, next := b.effects.Of(s)
-	return &Index{number: b.number, policy: s.Guardrails, fleet: s.Fleet, next: next}
-}
