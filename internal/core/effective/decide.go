@@ -24,9 +24,9 @@ func (ix *Index) Decide(q *Request) Decision {
 		return d
 	}
 	i, known := ix.fleet.Index(q.Cluster)
-	onMember := true
+	onMember, w := true, &work{}
 	if known {
-		d.Because, onMember = ix.because(q, i)
+		d.Because, onMember = ix.because(w.because[:0], q, i)
 	}
 	for _, b := range d.Because {
 		if b.Grant.NotAfter != nil {
@@ -34,7 +34,7 @@ func (ix *Index) Decide(q *Request) Decision {
 		}
 	}
 	switch {
-	case !ix.judge(q, i, known, &d):
+	case !ix.judge(q, i, known, w, &d):
 		d.Verdict = Denied
 	case len(d.Because) == 0:
 		d.Verdict = NotGranted
@@ -51,36 +51,36 @@ func refusedBy(what, message string) Decision {
 	return Decision{Reasons: []guardrail.Reason{{Guardrail: what, Enforcement: v1alpha1.EnforcementDeny, Message: message, Failed: true}}}
 }
 
+// work is what a decision is made in: one allocation for all of it. It is not used
+// again, since the decision has a part of it, and a policy that missed its deadline may
+// still be looking at the rest.
+type work struct {
+	in      guardrail.Input
+	request guardrail.RequestInfo
+	grants  [4]*guardrail.GrantInfo
+	because [4]Because
+}
+
 // judge reports whether guardrails let a request through.
-func (ix *Index) judge(q *Request, cluster int, known bool, d *Decision) bool {
+func (ix *Index) judge(q *Request, cluster int, known bool, w *work, d *Decision) bool {
 	if ix.policy.Idle(guardrail.Request) {
 		return true
 	}
-	// One allocation for all of it. It is not used again: a policy that has missed its
-	// deadline may still be looking at it.
-	asked := &struct {
-		in      guardrail.Input
-		request guardrail.RequestInfo
-		grants  [4]*guardrail.GrantInfo
-	}{
-		in: guardrail.Input{Version: guardrail.InputVersion, Now: q.At.UTC()},
-		request: guardrail.RequestInfo{
-			User: q.User, Verb: q.Verb, ResourceRequest: q.ResourceRequest,
-			APIGroup: q.APIGroup, APIVersion: q.APIVersion, Resource: q.Resource, Subresource: q.Subresource,
-			Namespace: q.Namespace, Name: q.Name, Path: q.Path,
-		},
+	w.in = guardrail.Input{Version: guardrail.InputVersion, Now: q.At.UTC(), Request: &w.request, Grants: w.grants[:0]}
+	w.request = guardrail.RequestInfo{
+		User: q.User, Verb: q.Verb, ResourceRequest: q.ResourceRequest,
+		APIGroup: q.APIGroup, APIVersion: q.APIVersion, Resource: q.Resource, Subresource: q.Subresource,
+		Namespace: q.Namespace, Name: q.Name, Path: q.Path,
 	}
 	if known {
-		asked.request.Cluster = ix.clusters[cluster]
+		w.request.Cluster = ix.clusters[cluster]
 	} else { // of which there are neither labels nor claims
-		asked.request.Cluster = &guardrail.Cluster{Name: q.Cluster, Labels: map[string]string{}, Claims: map[string]string{}}
+		w.request.Cluster = &guardrail.Cluster{Name: q.Cluster, Labels: map[string]string{}, Claims: map[string]string{}}
 	}
-	asked.in.Request = &asked.request
-	asked.in.Grants = asked.grants[:0]
 	for i := range d.Because {
-		asked.in.Grants = append(asked.in.Grants, &d.Because[i].Grant.GrantInfo)
+		w.in.Grants = append(w.in.Grants, &d.Because[i].Grant.GrantInfo)
 	}
-	j := ix.policy.Judge(guardrail.Request, &asked.in)
+	j := ix.policy.Judge(guardrail.Request, &w.in)
 	d.Reasons = j.Reasons
 	d.Until = earlier(d.Until, j.Next)
 	if j.Timed {
@@ -91,11 +91,11 @@ func (ix *Index) judge(q *Request, cluster int, known bool, d *Decision) bool {
 
 // because are the grants that give what is asked for on a cluster, sorted by key, each
 // once, and whether only the member knows of all of them.
-func (ix *Index) because(q *Request, cluster int) (out []Because, onMember bool) {
+func (ix *Index) because(out []Because, q *Request, cluster int) ([]Because, bool) {
 	if !ix.fleet.Members()[cluster].Accepted {
 		return nil, true
 	}
-	onMember = true
+	onMember := true
 	look := func(h *holdings) {
 		if h == nil {
 			return

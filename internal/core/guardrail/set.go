@@ -98,8 +98,7 @@ func (s *Set) Guardrails() []*Guardrail { return s.all }
 
 // Judge asks every guardrail of a point that matches the input.
 func (s *Set) Judge(p Point, in *Input) Judgement {
-	j, _ := s.JudgeAgain(p, in, nil)
-	return j
+	return s.judge(p, in, nil, nil)
 }
 
 // Idle reports whether the set allows whatever it is asked at a point, so that
@@ -112,14 +111,23 @@ func (s *Set) Idle(p Point) bool {
 // instant, by this or another Set. The answers are those to give the next time.
 func (s *Set) JudgeAgain(p Point, in *Input, before Answers) (Judgement, Answers) {
 	if s == nil {
+		return s.judge(p, in, nil, nil), nil
+	}
+	answers := make(Answers, len(s.at[p]))
+	return s.judge(p, in, before, answers), answers
+}
+
+// judge an input. Answers that are not nil are filled. Requests are judged by the
+// thousand a second: without a reason there is no allocation.
+func (s *Set) judge(p Point, in *Input, before, answers Answers) Judgement {
+	if s == nil {
 		return Judgement{Verdict: Undecided, Reasons: []Reason{{
 			Guardrail: "guardrails", Enforcement: v1alpha1.EnforcementDeny, Failed: true,
 			Message: "the guardrails are not known yet",
-		}}}, nil
+		}}}
 	}
 	j := Judgement{Verdict: Allowed}
-	answers := make(Answers, len(s.at[p]))
-	var of []*Guardrail // of each reason
+	var of []*Guardrail // of each reason, where exceptions may excuse it
 	ceiling := in.Grant == nil || !s.options.RequireCeiling
 	for _, g := range s.at[p] {
 		if !g.Match.Matches(in) {
@@ -127,13 +135,16 @@ func (s *Set) JudgeAgain(p Point, in *Input, before Answers) (Judgement, Answers
 		}
 		ceiling = ceiling || g.Ceiling && (&Reason{Enforcement: g.Enforcement}).Counts()
 		j.Timed = j.Timed || g.Check != nil && g.Check.Timed()
-		reasons, ok := before.reuse(g)
-		if !ok {
-			reasons = ask(g, in)
+		asked := len(j.Reasons)
+		if known, ok := before.reuse(g); ok {
+			j.Reasons = append(j.Reasons, known...)
+		} else {
+			j.Reasons = ask(j.Reasons, g, in)
 		}
-		answers[g] = reasons
-		j.Reasons = append(j.Reasons, reasons...)
-		for len(of) < len(j.Reasons) {
+		if answers != nil {
+			answers[g] = slices.Clone(j.Reasons[asked:])
+		}
+		for len(s.excused) > 0 && len(of) < len(j.Reasons) {
 			of = append(of, g)
 		}
 	}
@@ -155,7 +166,7 @@ func (s *Set) JudgeAgain(p Point, in *Input, before Answers) (Judgement, Answers
 	}
 	slices.SortFunc(j.Reasons, compareReasons)
 	j.Reasons = slices.Compact(j.Reasons)
-	return j, answers
+	return j
 }
 
 // excuse marks the reasons that exceptions excuse, and notes when that may change.
@@ -190,13 +201,14 @@ func (s *Set) excuse(in *Input, j *Judgement, of []*Guardrail) {
 	}
 }
 
-// ask one guardrail. Whatever happens in it, the answer is reasons.
-func ask(g *Guardrail, in *Input) (reasons []Reason) {
+// ask one guardrail. Whatever happens in it, the answer is reasons, which follow those
+// that are there.
+func ask(to []Reason, g *Guardrail, in *Input) (reasons []Reason) {
 	failed := func(detail string) []Reason {
-		return []Reason{{
+		return append(to, Reason{
 			Guardrail: g.Name, Enforcement: g.Enforcement, Failed: true,
 			Message: "the guardrail cannot be evaluated", Detail: detail,
-		}}
+		})
 	}
 	defer func() {
 		if p := recover(); p != nil {
@@ -213,6 +225,7 @@ func ask(g *Guardrail, in *Input) (reasons []Reason) {
 	if err != nil {
 		return failed(err.Error())
 	}
+	reasons = to
 	for _, v := range violations {
 		reasons = append(reasons, Reason{Guardrail: g.Name, Enforcement: g.Enforcement, Message: v.Message, Field: v.Field})
 	}

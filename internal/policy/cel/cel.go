@@ -78,6 +78,9 @@ func Compile(at *field.Path, p *v1alpha1.CELPolicy, parameters map[string]any, o
 		if out.message == "" {
 			out.message = guardrail.Tidy("failed: " + v.Expression)
 		}
+		if out.says == nil {
+			out.alone = []guardrail.Violation{{Message: out.message, Field: out.field}}
+		}
 		if o.Coverage {
 			out.reached = &reached{}
 		}
@@ -195,7 +198,10 @@ type check struct {
 type validation struct {
 	plan, says                 interpreter.InterpretableV2 // says may be nil
 	expression, message, field string
-	reached                    *reached // nil where nothing is counted
+	// alone is the violation, where its message is known. It is shared and not changed:
+	// a request that is refused for one reason allocates nothing for it.
+	alone   []guardrail.Violation
+	reached *reached // nil where nothing is counted
 }
 
 // reached is what has come of a validation so far.
@@ -224,6 +230,10 @@ func (c *check) Check(in *guardrail.Input) ([]guardrail.Violation, error) {
 			v.reached.mark(true)
 		default:
 			v.reached.mark(false)
+			if out == nil && v.alone != nil {
+				out = v.alone[:1:1] // what is appended to it is a copy
+				continue
+			}
 			out = append(out, guardrail.Violation{Message: e.message(v), Field: v.field})
 		}
 	}
