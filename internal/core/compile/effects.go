@@ -1,12 +1,14 @@
 package compile
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strings"
 	"time"
 
 	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/sallyport-dev/sallyport/internal/core/guardrail"
 	"github.com/sallyport-dev/sallyport/internal/core/subject"
@@ -50,54 +52,108 @@ type ScopedRole struct {
 // as a Compiler and without making objects. The zero Effects is ready for use, by one
 // goroutine at a time.
 type Effects struct {
-	c     Compiler
-	given map[string]effect // by key of the grant
+	c      Compiler
+	grants map[types.NamespacedName]*effect
+	sorted []*effect
+	pass   uint64
 }
 
-// effect of a grant, and what it was told of.
+// effect of a grant.
 type effect struct {
-	of *compiled
-	*Given
+	given *Given
+	of    *compiled // what given was told of
+	pass  uint64    // the last that had the grant
 }
 
-// Of the grants of a snapshot, sorted by key, and the earliest instant at which time
-// alone changes them; zero if it never does. As with Compiler.Grants, specs are kept
-// and not to be changed.
+// Of the grants of a snapshot, sorted by namespace and name, and the earliest instant
+// at which time alone changes them; zero if it never does. As with Compiler.Grants,
+// specs are kept and not to be changed. The list is not to be changed either.
+//
+// Grants come in any order and most of them as they were, so that each is looked up
+// and nothing is sorted but what is new.
 func (e *Effects) Of(s Snapshot) ([]*Given, time.Time) {
 	e.c.follow(&s)
-	if len(e.c.grants) == 0 { // everything is new
-		e.given = make(map[string]effect, len(s.Grants))
+	if len(e.c.order) == 0 { // nothing is known of any
+		e.c.grants, e.c.order = map[string]*compiled{}, make([]*compiled, 0, len(s.Grants))
+		e.grants, e.sorted = make(map[types.NamespacedName]*effect, len(s.Grants)), nil
 	}
-	before := e.given
-	e.given = make(map[string]effect, len(s.Grants))
-	grants := make(map[string]*compiled, len(s.Grants))
-	order := make([]*compiled, 0, len(s.Grants)) // follow has them judged anew where claims changed
-	out := make([]*Given, 0, len(s.Grants))
+	e.pass++
+	e.c.order = e.c.order[:0] // follow has them judged anew where claims changed
+	var come []*effect
 	var next time.Time
 	for i := range s.Grants {
 		g := &s.Grants[i]
-		key := g.Key()
-		if _, twice := grants[key]; twice {
-			continue
+		key := types.NamespacedName{Namespace: g.Namespace, Name: g.Name}
+		known := e.grants[key]
+		switch {
+		case known == nil:
+			known = &effect{}
+			e.grants[key] = known
+			come = append(come, known)
+		case known.pass == e.pass:
+			continue // twice
 		}
-		now := e.c.renew(e.c.grants[key], g, &s)
-		grants[key] = now
-		order = append(order, now)
-		known := before[key]
-		if known.of != now {
-			given := now.given(g)
-			if known.Given == nil || !known.means(given) {
-				known.Given = given
-			}
-			known.of = now
-		}
-		e.given[key] = known
-		out = append(out, known.Given)
-		next = earlier(next, earlier(now.expanded.next, now.judged.next()))
+		known.pass = e.pass
+		known.renew(e.c.renew(known.of, g, &s), g)
+		e.c.order = append(e.c.order, known.of)
+		next = earlier(next, earlier(known.of.expanded.next, known.of.judged.next()))
 	}
-	e.c.grants, e.c.order = grants, order
-	slices.SortFunc(out, func(a, b *Given) int { return strings.Compare(a.Key(), b.Key()) })
+	e.follow(come)
+	out := make([]*Given, len(e.sorted))
+	for i, known := range e.sorted {
+		out[i] = known.given
+	}
 	return out, next
+}
+
+// renew what a grant gives. What means the same keeps its address.
+func (e *effect) renew(now *compiled, g *Grant) {
+	if e.of == now {
+		return
+	}
+	if given := now.given(g); e.given == nil || !e.given.means(given) {
+		e.given = given
+	}
+	e.of = now
+}
+
+// follow what came and what went.
+func (e *Effects) follow(come []*effect) {
+	if len(e.c.order) < len(e.sorted)+len(come) {
+		left := make([]*effect, 0, len(e.c.order))
+		for _, known := range e.sorted {
+			if known.pass == e.pass {
+				left = append(left, known)
+			} else {
+				delete(e.grants, known.given.name())
+			}
+		}
+		e.sorted = left
+	}
+	if len(come) > 0 {
+		slices.SortFunc(come, func(a, b *effect) int { return CompareGiven(a.given, b.given) })
+		e.sorted = merged(e.sorted, come)
+	}
+}
+
+// merged are two sorted lists as one.
+func merged(a, b []*effect) []*effect {
+	out := make([]*effect, 0, len(a)+len(b))
+	for _, x := range b {
+		i, _ := slices.BinarySearchFunc(a, x, func(a, b *effect) int { return CompareGiven(a.given, b.given) })
+		out = append(append(out, a[:i]...), x)
+		a = a[i:]
+	}
+	return append(out, a...)
+}
+
+// CompareGiven orders by namespace and name of the grant.
+func CompareGiven(a, b *Given) int {
+	return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
+}
+
+func (g *Given) name() types.NamespacedName {
+	return types.NamespacedName{Namespace: g.Namespace, Name: g.Name}
 }
 
 // Cluster of that index into the fleet of the last snapshot, as guardrails see it.
