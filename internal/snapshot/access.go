@@ -30,6 +30,8 @@ const (
 	// settle is how long a change waits for others that takes no access away by
 	// itself: members tell of their health all the time.
 	settle = 500 * time.Millisecond
+	// followed is how often caches are looked at that are about to follow.
+	followed = 5 * time.Millisecond
 	// timeout for what is read live in one pass.
 	timeout = 5 * time.Second
 	// calling is how often caches are compared with the hub, unless MaxStaleness asks
@@ -56,6 +58,7 @@ type Access struct {
 	world     reader
 	clock     clock.Clock
 	staleness time.Duration // negative for never
+	spacing   time.Duration
 	watch     func(ctx context.Context, a *Access) error
 	metrics   *metrics
 
@@ -241,7 +244,7 @@ func (a *Access) await(ctx context.Context, wait time.Duration) (event bool) {
 			}
 		}
 	}
-	if pause := a.built.Add(spacing).Sub(a.clock.Now()); pause > 0 {
+	if pause := a.built.Add(a.spacing).Sub(a.clock.Now()); pause > 0 {
 		select {
 		case <-ctx.Done():
 		case <-a.clock.After(pause):
@@ -263,7 +266,7 @@ func (a *Access) build(ctx context.Context, now time.Time) error {
 	if a.Confirmed().IsZero() {
 		return nil // a cache that begins behind would bring back what was revoked
 	}
-	s, err := a.world.read(ctx)
+	s, err := a.read(ctx, now)
 	s.Now = now
 	var noPolicy errPolicy
 	if errors.As(err, &noPolicy) {
@@ -285,6 +288,39 @@ func (a *Access) build(ctx context.Context, now time.Time) error {
 	return err
 }
 
+// read everything that decides. Where a guardrail went since the last time, the caches
+// may yet have a grant that went before it: then they are read when they have all that
+// the hub had when the guardrail was gone (S26).
+func (a *Access) read(ctx context.Context, now time.Time) (compile.Snapshot, error) {
+	s, err := a.world.read(ctx)
+	if err != nil || a.last != nil && s.Guardrails.Covers(a.last.Guardrails) {
+		return s, err
+	}
+	r, err := a.world.call(ctx, now)
+	if err != nil {
+		return s, err
+	}
+	for {
+		same, err := a.world.answered(ctx, r)
+		if err != nil {
+			return s, err
+		}
+		if same {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return s, fmt.Errorf("cannot read grants as they were without a guardrail that went: the caches are behind: %w", ctx.Err())
+		case <-a.clock.After(followed):
+		}
+	}
+	without := s.Guardrails
+	if s, err = a.world.read(ctx); err == nil && !s.Guardrails.Covers(without) {
+		err = errors.New("cannot read the guardrails: they change faster than they can be read")
+	}
+	return s, err
+}
+
 // swap is where requests begin to be decided by another index.
 func (a *Access) swap(ix *effective.Index) {
 	a.current.Store(ix)
@@ -294,55 +330,6 @@ func (a *Access) swap(ix *effective.Index) {
 	for _, s := range to {
 		s.f(ix)
 	}
-}
-
-func (a *Access) callEvery() time.Duration {
-	if a.staleness > 0 {
-		return min(calling, a.staleness/4)
-	}
-	return calling
-}
-
-// confirm compares the caches with the hub where it is time to, and has an index built
-// where they missed something.
-func (a *Access) confirm(ctx context.Context, now time.Time) error {
-	if a.pending == nil && !a.called.IsZero() && now.Before(a.called.Add(a.callEvery())) && a.retry == 0 {
-		return nil
-	}
-	var err error
-	if a.pending == nil || now.Sub(a.pending.at) >= 4*callAgain { // or what was listed may be gone since
-		if a.pending, err = a.world.call(ctx, now); err != nil {
-			return err
-		}
-	}
-	same, err := a.world.answered(ctx, a.pending)
-	if err != nil || !same {
-		return err
-	}
-	set, err := a.world.guardrails(ctx)
-	if err != nil {
-		return err
-	}
-	at := a.pending.at
-	a.confirmed.Store(&at)
-	a.metrics.confirm(at)
-	a.pending, a.called = nil, at
-	a.due = a.due || a.last == nil || set != a.last.Guardrails || a.lapsed.Load()
-	return nil
-}
-
-func (a *Access) stale(now time.Time) bool {
-	return a.staleness >= 0 && a.Current() != nil && !now.Before(a.Confirmed().Add(a.staleness))
-}
-
-// lapse has everything denied.
-func (a *Access) lapse(ctx context.Context) {
-	if a.lapsed.Swap(true) {
-		return
-	}
-	log.FromContext(ctx).Error(nil, "The hub has not confirmed the grants for too long; everything is denied until it does",
-		"confirmed", a.Confirmed(), "maxStaleness", a.staleness.String())
-	a.swap(a.builder.Build(compile.Snapshot{Point: a.last.Point, Fleet: a.last.Fleet, Now: a.clock.Now()}))
 }
 
 // tell operators what is wrong, each time that it changes. At a start the kinds are
@@ -381,7 +368,7 @@ type accessConfig struct {
 
 func newAccess(c accessConfig) *Access {
 	return &Access{
-		world: c.world, clock: c.clock, staleness: cmp.Or(c.staleness, DefaultMaxStaleness), watch: c.watch, metrics: c.metrics,
+		world: c.world, clock: c.clock, staleness: cmp.Or(c.staleness, DefaultMaxStaleness), spacing: spacing, watch: c.watch, metrics: c.metrics,
 		wake: make(chan struct{}, 1), stir: make(chan struct{}, 1),
 	}
 }

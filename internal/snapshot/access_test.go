@@ -24,8 +24,8 @@ import (
 )
 
 var (
-	noon = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
-	down = errors.New("the hub is down")
+	noon    = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+	errDown = errors.New("the hub is down")
 )
 
 // scripted is a hub that answers what the test says.
@@ -38,6 +38,7 @@ type scripted struct {
 	behind   bool
 	// reads and calls count the questions.
 	reads, calls int
+	onCall       func()
 	// reading, where set, is sent to at each read, which then waits to receive.
 	reading chan struct{}
 }
@@ -71,6 +72,9 @@ func (h *scripted) guardrails(context.Context) (*guardrail.Set, error) {
 
 func (h *scripted) call(_ context.Context, now time.Time) (*rolls, error) {
 	h.calls++
+	if h.onCall != nil {
+		h.onCall()
+	}
 	if h.noCall != nil {
 		return nil, h.noCall
 	}
@@ -170,6 +174,18 @@ func (f *fixture) expectSwaps(reason string, want int) {
 	}
 }
 
+// stepUntil lets time pass until something is done.
+func (f *fixture) stepUntil(done <-chan struct{}, step time.Duration) {
+	for {
+		select {
+		case <-done:
+			return
+		case <-time.After(time.Millisecond): // for the goroutine to begin to wait; any other would do
+			f.clock.Step(step)
+		}
+	}
+}
+
 func TestFirstIndex(t *testing.T) {
 	f := newFixture(t, 0, aGrant("a", nil))
 	notReady := func(reason string) {
@@ -179,7 +195,7 @@ func TestFirstIndex(t *testing.T) {
 		}
 	}
 	notReady("Nothing has been read")
-	f.hub.noCall = down
+	f.hub.noCall = errDown
 	if wait := f.event(); wait != firstRetry {
 		t.Errorf("the first retry is after %s", wait)
 	}
@@ -187,7 +203,7 @@ func TestFirstIndex(t *testing.T) {
 	f.hub.noCall, f.hub.behind = nil, true
 	f.pass(t.Context())
 	notReady("The caches are behind what the hub has: a revoked grant may be in them")
-	f.hub.behind, f.hub.noPolicy = false, down
+	f.hub.behind, f.hub.noPolicy = false, errDown
 	f.pass(t.Context())
 	notReady("The guardrails cannot be read")
 	f.hub.noPolicy, f.hub.err = nil, fmt.Errorf("cannot read the fleet: %w", served.ErrUnknown)
@@ -212,10 +228,11 @@ func TestFirstIndex(t *testing.T) {
 func TestEvents(t *testing.T) {
 	f := newFixture(t, 0, aGrant("a", nil))
 	f.event()
+	reads, calls := f.hub.reads, f.hub.calls
 	f.pass(t.Context())
 	f.expectSwaps("Nothing happened.", 1)
-	if f.hub.reads != 1 || f.hub.calls != 1 {
-		t.Errorf("%d reads and %d calls for nothing", f.hub.reads, f.hub.calls)
+	if f.hub.reads != reads || f.hub.calls != calls {
+		t.Error("reads what has not changed")
 	}
 	f.hub.snapshot.Grants = []compile.Grant{f.hub.snapshot.Grants[0], aGrant("b", nil)}
 	f.event()
@@ -252,7 +269,7 @@ func TestPolicyUnreadable(t *testing.T) {
 	f := newFixture(t, -1, aGrant("a", nil), aGrant("b", nil), aGrant("changed", nil), aGrant("later", during(noon.Add(time.Minute), time.Time{})))
 	f.event()
 	before := f.hub.snapshot.Grants
-	f.hub.noPolicy = down
+	f.hub.noPolicy = errDown
 	f.hub.snapshot.Grants = []compile.Grant{before[0], aGrant("changed", nil), before[3], aGrant("new", nil)}
 	wait := f.event()
 	f.expect("S26: what is gone is gone, what is new or changed waits for the guardrails, and so does what has not begun.", "a")
@@ -275,9 +292,34 @@ func TestPolicyUnreadable(t *testing.T) {
 	}
 }
 
+// TestGuardrailGone: where a guardrail goes, what is judged without it is read when the
+// caches have what the hub had by then (S26).
+func TestGuardrailGone(t *testing.T) {
+	f := newFixture(t, -1, aGrant("a", nil))
+	strict := guardrail.NewSet([]*guardrail.Guardrail{undecided}, nil, guardrail.Options{})
+	f.hub.policy = strict
+	f.event()
+	calls := f.hub.calls
+	f.hub.policy = guardrail.NewSet([]*guardrail.Guardrail{undecided, {Name: "more"}}, nil, guardrail.Options{})
+	f.event()
+	f.expectSwaps("A guardrail comes.", 2)
+	if f.hub.calls != calls {
+		t.Error("a guardrail that comes waits for what it does not need")
+	}
+	f.hub.policy, f.hub.noCall = strict, errDown
+	f.event()
+	f.expectSwaps("It goes, and whether the caches have all is not to be learned.", 2)
+	f.hub.noCall = nil
+	f.hub.reads = 0
+	f.hub.onCall = func() { f.hub.snapshot.Grants = nil } // it was deleted before the guardrail was
+	f.event()
+	f.expect("A grant that went before a guardrail is not there without it.")
+	f.expectSwaps("It is learned.", 3)
+}
+
 func TestBackoff(t *testing.T) {
 	f := newFixture(t, -1)
-	f.hub.err = down
+	f.hub.err = errDown
 	var waits []time.Duration
 	for range 9 {
 		waits = append(waits, f.event())
@@ -287,7 +329,7 @@ func TestBackoff(t *testing.T) {
 	}
 	f.hub.err = nil
 	f.event()
-	f.hub.err = down
+	f.hub.err = errDown
 	if wait := f.event(); wait != firstRetry {
 		t.Errorf("after a success, the first retry is after %s", wait)
 	}
@@ -302,9 +344,9 @@ func TestStaleness(t *testing.T) {
 		reason string
 		fail   func(*scripted)
 	}{
-		"Partition":     {"The hub cannot be reached.", func(h *scripted) { h.noCall = down }},
+		"Partition":     {"The hub cannot be reached.", func(h *scripted) { h.noCall = errDown }},
 		"SilentWatch":   {"The hub answers, and the caches do not follow it.", func(h *scripted) { h.behind = true }},
-		"NoPolicy":      {"The guardrails cannot be read.", func(h *scripted) { h.noPolicy = down }},
+		"NoPolicy":      {"The guardrails cannot be read.", func(h *scripted) { h.noPolicy = errDown }},
 		"CallsButEvent": {"Events come, and nothing confirms that they all do.", func(h *scripted) { h.behind = true }},
 	}
 	for name, tc := range cases {
@@ -325,7 +367,7 @@ func TestStaleness(t *testing.T) {
 				t.Errorf("%s Looked %s too late.", tc.reason, over)
 			}
 			f.event()
-			if !f.lapsed.Load() || f.Ready(nil) == nil || f.Current().Policy() != nil {
+			if !f.lapsed.Load() || f.Ready(nil) == nil || f.Current().Policy() != outOfDate {
 				t.Errorf("%s Nothing was confirmed for MaxStaleness, and something is given.", tc.reason)
 			}
 			swaps := len(f.swaps)
@@ -335,7 +377,7 @@ func TestStaleness(t *testing.T) {
 			f.hub.noCall, f.hub.behind, f.hub.noPolicy = healthy.noCall, healthy.behind, healthy.noPolicy
 			f.pass(t.Context())
 			f.pass(t.Context()) // where a call was pending
-			if f.Ready(nil) != nil || f.Current().Policy() == nil {
+			if f.Ready(nil) != nil || f.Current().Policy() != f.hub.policy {
 				t.Errorf("%s It is over, and nothing is given.", tc.reason)
 			}
 			f.expect("It is over.", "a")
@@ -362,62 +404,50 @@ func TestCoalescing(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- f.Start(ctx) }()
 	<-f.hub.reading // the first build is under way
+	<-f.hub.reading
+	<-f.hub.reading
 	for range 1000 {
 		f.changed()
 		f.stirred()
 	}
 	<-f.hub.reading
-	// The spacing between builds is the only thing that is waited for.
 	second := make(chan struct{})
 	go func() {
 		<-f.hub.reading
 		close(second)
 	}()
-	for waiting := true; waiting; {
-		select {
-		case <-second:
-			waiting = false
-		default:
-			f.clock.Step(spacing)
-		}
-	}
+	f.stepUntil(second, spacing) // which is all that is waited for
 	cancel()
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
-	if f.hub.reads != 2 {
-		t.Errorf("%d reads, want 2", f.hub.reads)
+	if f.hub.reads != 3 { // the first index is read twice, see Access.read
+		t.Errorf("%d reads, want 3", f.hub.reads)
 	}
 }
 
 // TestStirred: health of members is no reason to build at once, nor for ever.
 func TestStirred(t *testing.T) {
 	f := newFixture(t, 0)
-	type result struct{ event bool }
-	await := func() <-chan result {
-		done := make(chan result, 1)
-		go func() { done <- result{f.await(t.Context(), time.Hour)} }()
+	var event bool
+	await := func() <-chan struct{} {
+		done := make(chan struct{})
+		go func() {
+			event = f.await(t.Context(), time.Hour)
+			close(done)
+		}()
 		return done
 	}
-	done := await()
 	f.stirred()
-	for waiting := true; waiting; {
-		select {
-		case r := <-done:
-			if !r.event {
-				t.Error("a change was forgotten")
-			}
-			waiting = false
-		default:
-			f.clock.Step(settle / 10)
-		}
+	f.stepUntil(await(), settle/10)
+	if !event {
+		t.Error("a change was forgotten")
 	}
 	if waited := f.clock.Since(noon); waited < settle || waited >= time.Hour {
 		t.Errorf("waited %s", waited)
 	}
-	done = await()
 	f.changed()
-	if r := <-done; !r.event {
+	if <-await(); !event {
 		t.Error("a change was forgotten")
 	}
 }
