@@ -5,7 +5,8 @@ package grant
 // those that only the built-in Git sync needs are in config/components/git-sync.
 //
 // It must never hold escalate, bind, impersonate or a star, nor read Secrets
-// outside its own namespace: test/config asks the API server.
+// outside its own namespace, but for one name (controllers/route): test/config asks
+// the API server.
 
 // Grants and roles are read; of a grant only the finalizer, by which a deleted
 // one stays in sight until it is revoked everywhere, and the status are written.

@@ -1,7 +1,7 @@
 package route
 
 // What Sallyport may do on the hub so that the gateway has routes, and why. Rights on
-// Secrets in the gateway's namespace are in config/gateway, and those on Karmada's
+// Secrets in the gateway's namespace are in config/gateway/routes, and those on Karmada's
 // Secrets in config/components/karmada-routes: each is of one namespace.
 
 // Open Cluster Management's add-on makes the impersonator and brings its token. That

@@ -58,6 +58,8 @@ func TestControllerWithItsOwnRights(t *testing.T) {
 		member := clientFor(t, fleet.Member(name).AdminConfig())
 		must(t, member.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "payments"}}))
 	}
+	installRoutes(t, hub)
+	installAddOn(t, fleet.Hub, "prod-eu-1")
 	repo := t.TempDir()
 	must(t, os.CopyFS(repo, os.DirFS("../../gitops-examples/plain")))
 	git(t, repo, "init", "--initial-branch=main")
@@ -84,6 +86,8 @@ func TestControllerWithItsOwnRights(t *testing.T) {
 	if made := len(ours(t, hub)); made == 0 {
 		t.Error("there is nothing of Sallyport's on the hub")
 	}
+
+	t.Run("Routes", func(t *testing.T) { testRoutes(t, fleet, "prod-eu-1", "prod-us-1") })
 
 	// What it refuses it has read with its own rights, past the caches.
 	must(t, hub.Create(t.Context(), &v1alpha1.Guardrail{
@@ -133,6 +137,7 @@ func runController(t *testing.T, hub *controlplane.ControlPlane, repo, webhook s
 	manager, err := controllers.NewManager(cfg, controllers.Options{
 		Namespace: namespace, LeaderElect: true, MetricsAddr: "0", ProbeAddr: "0", WebhookAddr: webhook, Unnamed: true,
 		Resync: time.Second, Grace: 10 * time.Second,
+		GatewayNamespace: gatewayNamespace, Impersonator: types.NamespacedName{Namespace: namespace, Name: impersonator},
 		Git: &source.Options{
 			URL: "file://" + repo, Branch: "main", Name: source.DefaultName, Namespace: namespace,
 			Interval: time.Second, Timeout: 10 * time.Second,

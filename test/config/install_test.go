@@ -51,6 +51,7 @@ func TestInstall(t *testing.T) {
 
 	t.Run("PodSecurity", func(t *testing.T) { testPodSecurity(t, admin) })
 	t.Run("Rights", func(t *testing.T) { testRights(t, kubernetes.NewForConfigOrDie(cfg), rights) })
+	t.Run("Routes", func(t *testing.T) { testRouteRights(t, admin, kubernetes.NewForConfigOrDie(cfg)) })
 	t.Run("Escalation", func(t *testing.T) { testEscalation(t, sallyport) })
 	t.Run("OnlyItsOwn", func(t *testing.T) { testOnlyItsOwn(t, admin, sallyport) })
 	t.Run("Webhook", func(t *testing.T) { testWebhook(t, admin) })

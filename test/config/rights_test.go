@@ -81,6 +81,10 @@ var rights = map[string]right{
 	"OwnConfigMaps":   {reason: "Inventories.", resources: "configmaps", verbs: read + " " + write, namespace: namespace},
 	"OwnLeases":       {reason: "Leader election.", group: "coordination.k8s.io", resources: "leases", verbs: "get create update", namespace: namespace},
 
+	"RouteAccounts":   {reason: "OCM's add-on makes the gateway's impersonator.", group: "authentication.open-cluster-management.io", resources: "managedserviceaccounts", verbs: read + " update delete", name: "sallyport-impersonator"},
+	"RouteAccountNew": {reason: "What is created has no name yet that could be asked about.", group: "authentication.open-cluster-management.io", resources: "managedserviceaccounts", verbs: "create"},
+	"RouteTokens":     {reason: "The impersonator's token, which that add-on brings to the namespace of the cluster.", resources: "secrets", verbs: "get", name: "sallyport-impersonator"},
+
 	"Escalate":        {reason: "S19: it would make the escalation check idle.", group: "rbac.authorization.k8s.io", resources: "clusterroles roles", verbs: "escalate bind", refused: true},
 	"Impersonate":     {reason: "The controller is nobody else.", resources: "users groups serviceaccounts", verbs: "impersonate", refused: true},
 	"NamespacedRBAC":  {reason: "Grants need no Roles on the hub.", group: "rbac.authorization.k8s.io", resources: "roles rolebindings", verbs: read + " " + write, refused: true},
@@ -90,6 +94,8 @@ var rights = map[string]right{
 	"SecretsAnywhere": {reason: "S24: secrets of others are not its business.", resources: "secrets", verbs: read + " " + write, refused: true},
 	"SecretsNextDoor": {reason: "S24: nor those of any one namespace.", resources: "secrets configmaps", verbs: read, namespace: "kube-system", refused: true},
 	"Webhooks":        {reason: "S19: whoever answers admission is asked about everything.", group: "admissionregistration.k8s.io", resources: "validatingwebhookconfigurations mutatingwebhookconfigurations", verbs: read + " " + write, refused: true},
+	"OtherAccounts":   {reason: "S24: accounts that others asked for on members are theirs.", group: "authentication.open-cluster-management.io", resources: "managedserviceaccounts", verbs: read + " update patch delete", refused: true},
+	"RouteTokenLists": {reason: "S24: one Secret by its name, not all to look for it.", resources: "secrets", verbs: "list watch update patch delete", name: "sallyport-impersonator", refused: true},
 	"OwnWebhookGone":  {reason: "It cannot have itself not asked.", group: "admissionregistration.k8s.io", resources: "validatingwebhookconfigurations", verbs: "create patch delete", name: "sallyport-guardrails", refused: true},
 	"GuardrailWrites": {reason: "Who is judged by guardrails does not make them.", group: "access.sallyport.dev", resources: "guardrails guardrailbundles guardrailexceptions", verbs: write, refused: true},
 	"OwnSecretWrites": {reason: "Kubeconfigs are read, never written.", resources: "secrets", verbs: write, namespace: namespace, refused: true},
@@ -135,7 +141,7 @@ func testRights(t *testing.T, account *kubernetes.Clientset, table map[string]ri
 // TestRightsAreTold: what the manifests give, the tables above give a reason for.
 func TestRightsAreTold(t *testing.T) {
 	told := map[question]bool{}
-	for _, table := range []map[string]right{rights, gitSyncRights} {
+	for _, table := range []map[string]right{rights, gitSyncRights, routeRights} {
 		for _, r := range table {
 			for _, resource := range strings.Fields(r.resources) {
 				for _, verb := range strings.Fields(r.verbs) {
@@ -156,7 +162,7 @@ func TestRightsAreTold(t *testing.T) {
 	} {
 		told[q] = true
 	}
-	for _, object := range build(t, "testdata/git-sync") {
+	for _, object := range append(build(t, "testdata/git-sync"), build(t, "../../config/gateway/routes")...) {
 		name := object.GetName()
 		if !strings.HasSuffix(object.GetKind(), "Role") || strings.HasPrefix(name, "sallyport-accessgrant-") {
 			continue
