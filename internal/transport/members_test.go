@@ -1,0 +1,339 @@
+package transport
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/sallyport-dev/sallyport/api/v1alpha1"
+)
+
+// routeTo a server, as the controller writes it.
+func routeTo(cluster string, s *httptest.Server, token string) *corev1.Secret {
+	return &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: "sallyport-gateway", Name: v1alpha1.RouteNamePrefix + cluster, Annotations: map[string]string{},
+			Labels: map[string]string{v1alpha1.ManagedByLabel: v1alpha1.ManagedByValue, v1alpha1.ClusterLabel: cluster},
+		},
+		Type: v1alpha1.RouteSecretType,
+		Data: map[string][]byte{
+			v1alpha1.RouteServer: []byte(s.URL), v1alpha1.RouteToken: []byte(token),
+			v1alpha1.RouteCA: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw}),
+		},
+	}
+}
+
+// asked is what a member was asked with.
+type asked struct{ authorization, user string }
+
+func memberServer(t *testing.T, answer http.HandlerFunc) (*httptest.Server, chan asked) {
+	t.Helper()
+	seen := make(chan asked, 16)
+	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		seen <- asked{r.Header.Get("Authorization"), r.Header.Get("Impersonate-User")}
+		if answer != nil {
+			answer(w, r)
+		}
+	}))
+	t.Cleanup(s.Close)
+	return s, seen
+}
+
+func set(t *testing.T, m *Members, s *corev1.Secret) {
+	t.Helper()
+	if err := m.Set(s); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func requestAs(t *testing.T, r *Route, user string) *http.Request {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, r.URL.String()+"/version", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if user != "" {
+		request.Header.Set("Impersonate-User", user)
+	}
+	return request
+}
+
+// send as alice and read the answer whole, so that the connection can be used again.
+func send(t *testing.T, r *Route) error {
+	t.Helper()
+	resp, err := r.Transport.RoundTrip(requestAs(t, r, "alice"))
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	_, err = io.Copy(io.Discard, resp.Body)
+	return err
+}
+
+func route(t *testing.T, m *Members, cluster string) *Route {
+	t.Helper()
+	r, err := m.Route(cluster)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// TestMemberCredentials: S9. What a member is sent is its own token and no other's; a
+// new one is used at once, over the connection that there is.
+func TestMemberCredentials(t *testing.T) {
+	a, seenA := memberServer(t, nil)
+	b, seenB := memberServer(t, nil)
+	m := NewMembers(MembersOptions{})
+	set(t, m, routeTo("a", a, "token-a"))
+	set(t, m, routeTo("b", b, "token-b"))
+	for range 2 {
+		for cluster, seen := range map[string]chan asked{"a": seenA, "b": seenB} {
+			if err := send(t, route(t, m, cluster)); err != nil {
+				t.Fatal(err)
+			}
+			if got := <-seen; got.authorization != "Bearer token-"+cluster || got.user != "alice" {
+				t.Errorf("%s was asked with %+v", cluster, got)
+			}
+		}
+	}
+	before := route(t, m, "a")
+	set(t, m, routeTo("a", a, "token-new"))
+	if route(t, m, "a") != before {
+		t.Error("a new token makes another route, and so drops the connections")
+	}
+	if err := send(t, before); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-seenA; got.authorization != "Bearer token-new" {
+		t.Errorf("after it was replaced, %s was sent", got.authorization)
+	}
+	set(t, m, routeTo("a", b, "token-a"))
+	if route(t, m, "a") == before {
+		t.Error("another server is reached by the same route")
+	}
+	m.Remove("a")
+	if _, err := m.Route("a"); !isUnavailable(err, "has no route") {
+		t.Errorf("without a Secret: %v", err)
+	}
+}
+
+func isUnavailable(err error, reason string) bool {
+	u := (*Unavailable)(nil)
+	return errors.As(err, &u) && strings.Contains(u.Reason, reason) && u.RetryAfter > 0
+}
+
+// TestS6Nobody: a request on behalf of nobody, of two, or with a credential of its own
+// is not sent.
+func TestS6Nobody(t *testing.T) {
+	server, seen := memberServer(t, nil)
+	m := NewMembers(MembersOptions{})
+	set(t, m, routeTo("a", server, "token"))
+	r := route(t, m, "a")
+	for name, change := range map[string]func(http.Header){
+		"Nobody": func(http.Header) {},
+		"Empty":  func(h http.Header) { h.Set("Impersonate-User", "") },
+		"Blank":  func(h http.Header) { h.Set("Impersonate-User", " ") },
+		"Two":    func(h http.Header) { h["Impersonate-User"] = []string{"alice", "bob"} },
+		"Own": func(h http.Header) {
+			h.Set("Impersonate-User", "alice")
+			h.Set("Authorization", "Bearer mine")
+		},
+	} {
+		request := requestAs(t, r, "")
+		change(request.Header)
+		if _, err := r.Transport.RoundTrip(request); !errors.Is(err, ErrNobody) {
+			t.Errorf("%s: got %v, want %v", name, err, ErrNobody)
+		}
+	}
+	if len(seen) > 0 {
+		t.Errorf("the member was asked: %+v", <-seen)
+	}
+}
+
+// TestS4MembersRedirect: a redirect is an error, also where an upgrade was asked for.
+func TestS4MembersRedirect(t *testing.T) {
+	for _, code := range []int{301, 302, 303, 307, 308} {
+		server, seen := memberServer(t, func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "https://elsewhere.example/", code)
+		})
+		m := NewMembers(MembersOptions{})
+		set(t, m, routeTo("a", server, "token"))
+		r := route(t, m, "a")
+		for _, upgrade := range []bool{false, true} {
+			request := requestAs(t, r, "alice")
+			if upgrade {
+				request.Header.Set("Connection", "Upgrade")
+				request.Header.Set("Upgrade", "SPDY/3.1")
+			}
+			if resp, err := r.Transport.RoundTrip(request); !errors.Is(err, ErrRedirect) {
+				t.Errorf("%d, upgrade %t: got %v, %v", code, upgrade, resp, err)
+			}
+			<-seen
+		}
+	}
+}
+
+// TestUpgrade: what is switched to is a connection in both directions.
+func TestUpgrade(t *testing.T) {
+	server, _ := memberServer(t, func(w http.ResponseWriter, r *http.Request) {
+		conn, buffered, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer conn.Close()
+		fmt.Fprint(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+		line, _ := buffered.ReadString('\n')
+		fmt.Fprint(conn, line)
+	})
+	m := NewMembers(MembersOptions{})
+	set(t, m, routeTo("a", server, "token"))
+	r := route(t, m, "a")
+	request := requestAs(t, r, "alice")
+	request.Header.Set("Connection", "Upgrade")
+	request.Header.Set("Upgrade", "echo")
+	resp, err := r.Transport.RoundTrip(request)
+	if err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
+		t.Fatalf("got %v, %v", resp, err)
+	}
+	defer resp.Body.Close()
+	both, ok := resp.Body.(io.ReadWriter)
+	if !ok {
+		t.Fatal("the body cannot be written to")
+	}
+	fmt.Fprint(both, "hello\n")
+	if got, err := bufio.NewReader(both).ReadString('\n'); got != "hello\n" || err != nil {
+		t.Errorf("got %q, %v", got, err)
+	}
+}
+
+// TestDown: a member that cannot be connected to is not asked for a while; then one
+// request tries. Others are reached all the time.
+func TestDown(t *testing.T) {
+	up, _ := memberServer(t, nil)
+	down, _ := memberServer(t, nil)
+	var now atomic.Int64
+	at := func(s int) { now.Store(int64(s) * int64(time.Second)) }
+	at(100)
+	m := NewMembers(MembersOptions{Now: func() time.Time { return time.Unix(0, now.Load()) }})
+	set(t, m, routeTo("up", up, "token"))
+	set(t, m, routeTo("down", down, "token"))
+	down.Close()
+	if err := send(t, route(t, m, "down")); err == nil {
+		t.Fatal("a member that is down answered")
+	}
+	refused := func(reason string) {
+		t.Helper()
+		if _, err := m.Route("down"); !isUnavailable(err, "does not answer") {
+			t.Errorf("%s Got %v.", reason, err)
+		}
+		if err := send(t, route(t, m, "up")); err != nil {
+			t.Errorf("another member is harmed: %v", err)
+		}
+	}
+	refused("It has just failed.")
+	at(101)
+	trying := route(t, m, "down")
+	refused("One tries, the others wait.")
+	if err := send(t, trying); err == nil {
+		t.Fatal("a member that is down answered")
+	}
+	at(102)
+	refused("It waits longer after the second failure.")
+	at(103)
+	route(t, m, "down")
+	set(t, m, routeTo("down", up, "token")) // it is back, elsewhere
+	for range 3 {
+		if err := send(t, route(t, m, "down")); err != nil {
+			t.Errorf("it is back: %v", err)
+		}
+	}
+}
+
+func TestExpired(t *testing.T) {
+	server, _ := memberServer(t, nil)
+	now := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
+	m := NewMembers(MembersOptions{Now: func() time.Time { return now }})
+	s := routeTo("a", server, "token")
+	s.Annotations[v1alpha1.RouteExpiresAnnotation] = "2030-01-01T01:00:00Z"
+	set(t, m, s)
+	route(t, m, "a")
+	now = now.Add(time.Hour)
+	if _, err := m.Route("a"); !isUnavailable(err, "expired") {
+		t.Errorf("after its end: %v", err)
+	}
+}
+
+// TestRefusedRoutes: what cannot be used is no route, and no error tells what it was.
+func TestRefusedRoutes(t *testing.T) {
+	server, _ := memberServer(t, nil)
+	const secret = "canary"
+	for name, tc := range map[string]struct {
+		key, value, want string
+	}{
+		"HTTP":      {v1alpha1.RouteServer, "http://" + secret, "data.server"},
+		"Userinfo":  {v1alpha1.RouteServer, "https://a:" + secret + "@h", "data.server"},
+		"NoURL":     {v1alpha1.RouteServer, "%zz" + secret, "data.server"},
+		"NoCA":      {v1alpha1.RouteCA, secret, "data[ca.crt]"},
+		"NoToken":   {v1alpha1.RouteToken, "", "data.token"},
+		"Injection": {v1alpha1.RouteToken, secret + "\r\nImpersonate-User: root", "data.token"},
+		"Via":       {v1alpha1.RouteVia, secret, "data.via"},
+	} {
+		m := NewMembers(MembersOptions{})
+		set(t, m, routeTo("a", server, "token"))
+		s := routeTo("a", server, "token")
+		s.Data[tc.key] = []byte(tc.value)
+		err := m.Set(s)
+		if err == nil || !strings.Contains(err.Error(), tc.want) || strings.Contains(err.Error(), secret) {
+			t.Errorf("%s: got %v, want an error that names %s alone", name, err, tc.want)
+		}
+		if m.Has("a") {
+			t.Errorf("%s: what was there before is still used", name)
+		}
+	}
+	for name, change := range map[string]func(*corev1.Secret){
+		"Type":   func(s *corev1.Secret) { s.Type = corev1.SecretTypeOpaque },
+		"Label":  func(s *corev1.Secret) { delete(s.Labels, v1alpha1.ManagedByLabel) },
+		"Name":   func(s *corev1.Secret) { s.Name = "route-b" },
+		"Leaves": func(s *corev1.Secret) { s.DeletionTimestamp = &metav1.Time{Time: time.Unix(1, 0)} },
+	} {
+		m := NewMembers(MembersOptions{})
+		s := routeTo("a", server, "token")
+		change(s)
+		if err := m.Set(s); err != nil || m.Has("a") {
+			t.Errorf("%s: %v, has a route: %t", name, err, m.Has("a"))
+		}
+	}
+}
+
+// TestVerified: a member with another certificate gets no token.
+func TestVerified(t *testing.T) {
+	server, seen := memberServer(t, nil)
+	other := httptest.NewUnstartedServer(nil)
+	other.StartTLS()
+	defer other.Close()
+	ca, _ := keyPair(t)
+	m := NewMembers(MembersOptions{})
+	s := routeTo("a", server, "token")
+	s.Data[v1alpha1.RouteCA] = ca
+	set(t, m, s)
+	if err := send(t, route(t, m, "a")); err == nil || bytes.Contains([]byte(err.Error()), []byte("token")) {
+		t.Errorf("got %v", err)
+	}
+	if len(seen) > 0 {
+		t.Error("the member was asked")
+	}
+}
