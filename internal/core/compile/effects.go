@@ -55,13 +55,16 @@ type Effects struct {
 	c      Compiler
 	grants map[types.NamespacedName]*effect
 	sorted []*effect
+	order  []*effect // in which the last snapshot had them
 	pass   uint64
 }
 
 // effect of a grant.
 type effect struct {
+	name  types.NamespacedName
 	given *Given
 	of    *compiled // what given was told of
+	next  time.Time // when time alone makes another of it
 	pass  uint64    // the last that had the grant
 }
 
@@ -69,34 +72,43 @@ type effect struct {
 // at which time alone changes them; zero if it never does. As with Compiler.Grants,
 // specs are kept and not to be changed. The list is not to be changed either.
 //
-// Grants come in any order and most of them as they were, so that each is looked up
-// and nothing is sorted but what is new.
+// Grants come in any order, most often in that of the last snapshot, and most of them
+// as they were: those that stand elsewhere are looked up, and nothing is sorted but
+// what is new.
 func (e *Effects) Of(s Snapshot) ([]*Given, time.Time) {
 	e.c.follow(&s)
 	if len(e.c.order) == 0 { // nothing is known of any
 		e.c.grants, e.c.order = map[string]*compiled{}, make([]*compiled, 0, len(s.Grants))
-		e.grants, e.sorted = make(map[types.NamespacedName]*effect, len(s.Grants)), nil
+		e.grants, e.sorted, e.order = make(map[types.NamespacedName]*effect, len(s.Grants)), nil, nil
 	}
 	e.pass++
 	e.c.order = e.c.order[:0] // follow has them judged anew where claims changed
+	last := e.order
+	e.order = make([]*effect, 0, len(s.Grants))
 	var come []*effect
 	var next time.Time
 	for i := range s.Grants {
 		g := &s.Grants[i]
-		key := types.NamespacedName{Namespace: g.Namespace, Name: g.Name}
-		known := e.grants[key]
+		name := types.NamespacedName{Namespace: g.Namespace, Name: g.Name}
+		var known *effect
+		if at := len(e.order); at < len(last) && last[at].name == name {
+			known = last[at]
+		} else {
+			known = e.grants[name]
+		}
 		switch {
 		case known == nil:
-			known = &effect{}
-			e.grants[key] = known
+			known = &effect{name: name}
+			e.grants[name] = known
 			come = append(come, known)
 		case known.pass == e.pass:
 			continue // twice
 		}
+		e.order = append(e.order, known)
 		known.pass = e.pass
 		known.renew(e.c.renew(known.of, g, &s), g)
 		e.c.order = append(e.c.order, known.of)
-		next = earlier(next, earlier(known.of.expanded.next, known.of.judged.next()))
+		next = earlier(next, known.next)
 	}
 	e.follow(come)
 	out := make([]*Given, len(e.sorted))
@@ -114,7 +126,7 @@ func (e *effect) renew(now *compiled, g *Grant) {
 	if given := now.given(g); e.given == nil || !e.given.means(given) {
 		e.given = given
 	}
-	e.of = now
+	e.of, e.next = now, earlier(now.expanded.next, now.judged.next())
 }
 
 // follow what came and what went.
@@ -125,7 +137,7 @@ func (e *Effects) follow(come []*effect) {
 			if known.pass == e.pass {
 				left = append(left, known)
 			} else {
-				delete(e.grants, known.given.name())
+				delete(e.grants, known.name)
 			}
 		}
 		e.sorted = left
@@ -150,10 +162,6 @@ func merged(a, b []*effect) []*effect {
 // CompareGiven orders by namespace and name of the grant.
 func CompareGiven(a, b *Given) int {
 	return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
-}
-
-func (g *Given) name() types.NamespacedName {
-	return types.NamespacedName{Namespace: g.Namespace, Name: g.Name}
 }
 
 // Cluster of that index into the fleet of the last snapshot, as guardrails see it.
