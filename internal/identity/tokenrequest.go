@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
@@ -112,15 +113,12 @@ func described(verb, kind, name string, err error) error {
 	return fmt.Errorf("cannot %s %s %q there: %w", verb, kind, name, answer(err))
 }
 
-// answer is the reason of what a member's API server answered, without its words. An
+// answer is the code of what a member's API server answered, without its words. An
 // error of the network is told as it is.
 func answer(err error) error {
 	if status := apierrors.APIStatus(nil); errors.As(err, &status) {
-		reason := status.Status().Reason
-		if reason == metav1.StatusReasonUnknown {
-			return fmt.Errorf("it answers with status %d", status.Status().Code)
-		}
-		return fmt.Errorf("it answers %s", reason)
+		code := int(status.Status().Code)
+		return fmt.Errorf("it answers %d %s", code, http.StatusText(code))
 	}
 	return err
 }
