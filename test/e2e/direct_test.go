@@ -19,6 +19,7 @@ import (
 
 	"github.com/sallyport-dev/sallyport/api/v1alpha1"
 	"github.com/sallyport-dev/sallyport/controllers"
+	"github.com/sallyport-dev/sallyport/internal/distribute"
 )
 
 // kubeconfigSecret makes a member known by a kubeconfig, and by nothing else.
@@ -242,7 +243,7 @@ func (w *world) noOrders() {
 	w.Helper()
 	w.eventually("no order is left", func() string {
 		var list corev1.ConfigMapList
-		w.must(w.hub.List(w.ctx, &list, client.InNamespace(namespace), client.MatchingLabels{v1alpha1.ManagedByLabel: v1alpha1.ManagedByValue}))
+		w.must(w.hub.List(w.ctx, &list, client.InNamespace(namespace), client.HasLabels{distribute.DirectLabel}))
 		if len(list.Items) > 0 {
 			return list.Items[0].Name
 		}
