@@ -113,7 +113,7 @@ func (i *Inventory) KarmadaEndpoint(ctx context.Context, cluster string) (Karmad
 func karmadaEndpoint(u *unstructured.Unstructured) (KarmadaEndpoint, error) {
 	spec, _, _ := unstructured.NestedMap(u.Object, "spec")
 	refuse := func(what string) (KarmadaEndpoint, error) {
-		return KarmadaEndpoint{}, fmt.Errorf("Cluster %q: %s: %w", u.GetName(), what, ErrNoEndpoint)
+		return KarmadaEndpoint{}, fmt.Errorf("of Cluster %q: %s: %w", u.GetName(), what, ErrNoEndpoint)
 	}
 	if skip, found := spec["insecureSkipTLSVerification"]; found && skip != false {
 		return refuse("spec.insecureSkipTLSVerification is not allowed")
@@ -192,10 +192,9 @@ func (i *Inventory) get(ctx context.Context, gk schema.GroupKind, key client.Obj
 		return false, fmt.Errorf("cannot read %s %q: %w: %s", gk.Kind, key.Name, served.ErrUnknown, status.Message)
 	}
 	into.GetObjectKind().SetGroupVersionKind(status.GVK)
-	if err := i.hub.Get(ctx, key, into); client.IgnoreNotFound(err) != nil {
+	err := i.hub.Get(ctx, key, into)
+	if client.IgnoreNotFound(err) != nil {
 		return false, fmt.Errorf("cannot read %s %q: %w", gk.Kind, key.Name, err)
-	} else if err != nil {
-		return false, nil
 	}
-	return true, nil
+	return err == nil, nil
 }
