@@ -2,8 +2,40 @@ package decisionlog
 
 import "time"
 
-// Version of the form of an Entry.
+// Version of the form of an Entry. Fields are added to it; a change of what one means
+// makes another.
 const Version = "v1alpha1"
+
+// What Entry.Server may be.
+const (
+	Gateway    = "gateway"
+	Authorizer = "authorizer"
+)
+
+// What Entry.Event may be, and Dropped.Event is.
+const (
+	EventRequest = "request"
+	EventSession = "session"
+	EventDropped = "dropped"
+)
+
+// What Entry.Verdict may be.
+const (
+	Allow     = "allow"
+	Deny      = "deny"
+	NoOpinion = "no-opinion"
+)
+
+// What Entry.Layer may be.
+const (
+	LayerIdentity  = "identity"
+	LayerLimit     = "limit"
+	LayerRequest   = "request"
+	LayerGuardrail = "guardrail"
+	LayerGrant     = "grant"
+	LayerHub       = "hub"
+	LayerMember    = "member"
+)
 
 // Entry is one decision. docs/reference/decision-log.md is made from these comments.
 type Entry struct {
@@ -41,6 +73,24 @@ type Entry struct {
 	// Status is the HTTP status of the answer where it was known when the entry was
 	// written.
 	Status int `json:"status,omitempty"`
+	// Truncated is true where the entry would have had more than a MiB: then no text in
+	// it has more than 256 bytes, and no list more than 32 elements.
+	Truncated bool `json:"truncated,omitempty"`
+}
+
+// Dropped is a hole in the log: so many entries did not get into it, at about this
+// place.
+type Dropped struct {
+	// Version of the form of the entry: v1alpha1.
+	Version string `json:"version"`
+	// Time at which it was written, in UTC.
+	Time time.Time `json:"time"`
+	// Event is dropped.
+	Event string `json:"event"`
+	// Count of entries that were dropped since the line of this kind before it.
+	Count uint64 `json:"count"`
+	// Reasons are the counts by reason: queue-full, write-failed, rejected or closed.
+	Reasons map[string]uint64 `json:"reasons"`
 }
 
 // User is an identity.
@@ -51,7 +101,10 @@ type User struct {
 	UID string `json:"uid,omitempty"`
 	// Groups of the user.
 	Groups []string `json:"groups,omitempty"`
-	// Extra attributes of the user.
+	// Extra attributes of the user, as the hub's authentication gives them, such as
+	// authentication.kubernetes.io/credential-id: that names a credential, and is none.
+	// An authenticator that put a secret there would have it in the log, as Kubernetes'
+	// own audit log does.
 	Extra map[string][]string `json:"extra,omitempty"`
 }
 
@@ -91,7 +144,8 @@ type Reason struct {
 	Message string `json:"message"`
 	// Failed is true where the guardrail could not be evaluated.
 	Failed bool `json:"failed,omitempty"`
-	// Detail says why it could not be evaluated. The client is not told.
+	// Detail says why it could not be evaluated. It may quote the guardrail; the client is
+	// not told.
 	Detail string `json:"detail,omitempty"`
 	// Exception that excuses it.
 	Exception string `json:"exception,omitempty"`
