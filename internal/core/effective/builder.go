@@ -2,9 +2,9 @@ package effective
 
 import (
 	"maps"
-	"slices"
 
 	"github.com/sallyport-dev/sallyport/internal/core/compile"
+	"github.com/sallyport-dev/sallyport/internal/core/fleet"
 	"github.com/sallyport-dev/sallyport/internal/core/guardrail"
 	"github.com/sallyport-dev/sallyport/internal/core/subject"
 )
@@ -14,9 +14,13 @@ import (
 type Builder struct {
 	effects compile.Effects
 	number  uint64
-	// held of the last index, by key of the grant; those that give something.
-	held map[string]*holding
-	last shards
+	// given by the grants of the last index, in order, and how it is held.
+	given []*compile.Given
+	held  []*holding
+	last  shards
+	// fleet of the last index, and its clusters.
+	fleet    *fleet.Fleet
+	clusters []*guardrail.Cluster
 }
 
 // Build an index of a snapshot. Its Point is to be guardrail.Compile.
@@ -24,57 +28,45 @@ func (b *Builder) Build(s compile.Snapshot) *Index {
 	given, next := b.effects.Of(s)
 	b.number++
 	b.update(given)
-	ix := &Index{
-		number: b.number, policy: s.Guardrails, fleet: s.Fleet, next: next, held: b.last,
-		clusters: make([]*guardrail.Cluster, s.Fleet.Len()),
+	if b.clusters == nil || b.fleet != s.Fleet {
+		b.fleet, b.clusters = s.Fleet, make([]*guardrail.Cluster, s.Fleet.Len())
+		for i := range b.clusters {
+			b.clusters[i] = b.effects.Cluster(i)
+		}
 	}
+	ix := &Index{number: b.number, policy: s.Guardrails, fleet: s.Fleet, next: next, held: b.last, clusters: b.clusters}
 	if s.Guardrails != nil {
 		ix.digest = s.Guardrails.Digest()
-	}
-	for i := range ix.clusters {
-		ix.clusters[i] = b.effects.Cluster(i)
 	}
 	return ix
 }
 
 // update what subjects hold.
 func (b *Builder) update(given []*compile.Given) {
-	before := b.held
-	b.held = make(map[string]*holding, len(given))
-	// before and after of the subjects that a change reaches.
-	type change struct{ gone, come []*holding }
-	reached := map[subject.Subject]*change{}
-	reach := func(h *holding, add func(c *change)) {
-		for _, sub := range h.given.Subjects {
-			c := reached[sub]
-			if c == nil {
-				c = &change{}
-				reached[sub] = c
-			}
-			add(c)
+	c := changes{gone: map[*holding]bool{}, come: map[subject.Subject][]*holding{}}
+	held := make([]*holding, len(given))
+	names := roleNames{}
+	i := 0 // in what was given before
+	for j, g := range given {
+		for i < len(b.given) && b.given[i] != g && compile.CompareGiven(b.given[i], g) <= 0 {
+			c.goes(b.held[i])
+			i++
 		}
-	}
-	for _, g := range given {
-		if len(g.Clusters) == 0 {
+		if i < len(b.given) && b.given[i] == g {
+			held[j] = b.held[i]
+			i++
 			continue
 		}
-		key := g.Key()
-		old := before[key]
-		if old != nil && old.given == g {
-			b.held[key] = old
-			continue
-		}
-		h := newHolding(g)
-		b.held[key] = h
-		reach(h, func(c *change) { c.come = append(c.come, h) })
+		held[j] = newHolding(g, names)
+		c.comes(held[j])
 	}
-	for key, old := range before {
-		if b.held[key] != old {
-			reach(old, func(c *change) { c.gone = append(c.gone, old) })
-		}
+	for ; i < len(b.given); i++ {
+		c.goes(b.held[i])
 	}
-	copied := [256]bool{}
-	for sub, c := range reached {
+	b.given, b.held = given, held
+
+	copied := [len(b.last)]bool{}
+	for sub, come := range c.come {
 		i := shardOf(sub)
 		if !copied[i] {
 			copied[i] = true
@@ -82,25 +74,41 @@ func (b *Builder) update(given []*compile.Given) {
 				b.last[i] = map[subject.Subject]*holdings{}
 			}
 		}
-		var all []*holding
-		if h := b.last[i][sub]; h != nil {
-			all = h.all
-		}
-		for _, h := range c.gone {
-			all = without(all, h)
-		}
-		if len(all) == 0 {
-			slices.SortFunc(c.come, compareHoldings)
-			all = c.come
+		if h := b.last[i][sub].after(c.gone, come); h != nil {
+			b.last[i][sub] = h
 		} else {
-			for _, h := range c.come {
-				all = with(all, h)
-			}
-		}
-		if len(all) == 0 {
 			delete(b.last[i], sub)
-		} else {
-			b.last[i][sub] = newHoldings(all)
 		}
+	}
+}
+
+// changes of what is held.
+type changes struct {
+	gone map[*holding]bool
+	// come has every subject that a change reaches, also one to which nothing comes.
+	come map[subject.Subject][]*holding
+}
+
+func (c *changes) comes(h *holding) {
+	if h.gives() {
+		for _, sub := range h.given.Subjects {
+			c.come[sub] = append(c.come[sub], h)
+		}
+	}
+}
+
+func (c *changes) goes(h *holding) {
+	c.gone[h] = true
+	if h.gives() {
+		for _, sub := range h.given.Subjects {
+			reach(c.come, sub)
+		}
+	}
+}
+
+// reach makes sure that there is such a key.
+func reach[K comparable, V any](m map[K][]V, k K) {
+	if _, ok := m[k]; !ok {
+		m[k] = nil
 	}
 }

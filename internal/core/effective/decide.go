@@ -1,6 +1,7 @@
 package effective
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 	"time"
@@ -18,32 +19,18 @@ func (ix *Index) Decide(q *Request) Decision {
 	if ix == nil {
 		return refusedBy("snapshot", "what is granted is not known yet")
 	}
-	d := Decision{Snapshot: ix.number, Policy: ix.digest}
 	if q.User.Name == "" || slices.Contains(q.User.Groups, "") {
-		d.Reasons = refusedBy("identity", "the user has no name, or a group without one").Reasons
+		d := refusedBy("identity", "the user has no name, or a group without one")
+		d.Snapshot, d.Policy = ix.number, ix.digest
 		return d
 	}
-	i, known := ix.fleet.Index(q.Cluster)
-	onMember, w := true, &work{}
+	w := &work{}
+	cluster, known := ix.fleet.Index(q.Cluster)
+	w.found.because = w.room[:0]
 	if known {
-		d.Because, onMember = ix.because(w.because[:0], q, i)
+		ix.find(&w.found, q, cluster)
 	}
-	for _, b := range d.Because {
-		if b.Grant.NotAfter != nil {
-			d.Until = earlier(d.Until, *b.Grant.NotAfter)
-		}
-	}
-	switch {
-	case !ix.judge(q, i, known, w, &d):
-		d.Verdict = Denied
-	case len(d.Because) == 0:
-		d.Verdict = NotGranted
-	case onMember:
-		d.Verdict = OnMember
-	default:
-		d.Verdict = Allowed
-	}
-	return d
+	return ix.decide(q, cluster, known, w)
 }
 
 // refusedBy is a refusal that no guardrail of the hub's is behind.
@@ -55,10 +42,32 @@ func refusedBy(what, message string) Decision {
 // again, since the decision has a part of it, and a policy that missed its deadline may
 // still be looking at the rest.
 type work struct {
+	found   found
 	in      guardrail.Input
 	request guardrail.RequestInfo
 	grants  [4]*guardrail.GrantInfo
-	because [4]Because
+	room    [4]Because
+}
+
+// decide on a request by the grants that have been found for it.
+func (ix *Index) decide(q *Request, cluster int, known bool, w *work) Decision {
+	d := Decision{Because: w.found.sorted(), Snapshot: ix.number, Policy: ix.digest}
+	for i := range d.Because {
+		if ends := d.Because[i].Grant.NotAfter; ends != nil {
+			d.Until = earlier(d.Until, *ends)
+		}
+	}
+	switch {
+	case !ix.judge(q, cluster, known, w, &d):
+		d.Verdict = Denied
+	case len(d.Because) == 0:
+		d.Verdict = NotGranted
+	case w.found.known:
+		d.Verdict = Allowed
+	default:
+		d.Verdict = OnMember
+	}
+	return d
 }
 
 // judge reports whether guardrails let a request through.
@@ -74,8 +83,8 @@ func (ix *Index) judge(q *Request, cluster int, known bool, w *work, d *Decision
 	}
 	if known {
 		w.request.Cluster = ix.clusters[cluster]
-	} else { // of which there are neither labels nor claims
-		w.request.Cluster = &guardrail.Cluster{Name: q.Cluster, Labels: map[string]string{}, Claims: map[string]string{}}
+	} else { // what labels it has nobody knows
+		w.request.Cluster = &guardrail.Cluster{Name: q.Cluster, Claims: map[string]string{}}
 	}
 	for i := range d.Because {
 		w.in.Grants = append(w.in.Grants, &d.Because[i].Grant.GrantInfo)
@@ -89,75 +98,91 @@ func (ix *Index) judge(q *Request, cluster int, known bool, w *work, d *Decision
 	return j.Verdict == guardrail.Allowed
 }
 
-// because are the grants that give what is asked for on a cluster, sorted by key, each
-// once, and whether only the member knows of all of them.
-func (ix *Index) because(out []Because, q *Request, cluster int) ([]Because, bool) {
+// found is what gives a request.
+type found struct {
+	because []Because
+	// known: of one of them at least the rules are known.
+	known bool
+}
+
+// find the grants that give a user what is asked for on a cluster.
+func (ix *Index) find(f *found, q *Request, cluster int) {
 	if !ix.fleet.Members()[cluster].Accepted {
-		return nil, true
+		return
 	}
-	onMember := true
-	look := func(h *holdings) {
-		if h == nil {
+	ix.each(&q.User, func(h *holdings) { f.look(h, q, cluster) })
+	if rule := discovers(q); rule >= 0 && !f.known {
+		ix.each(&q.User, func(h *holdings) { f.discover(h, q, cluster, rule) })
+	}
+}
+
+// look at what is held in the scope of a request.
+func (f *found) look(h *holdings, q *Request, cluster int) {
+	look := func(e entry) {
+		r := e.role()
+		if !r.Known {
+			f.because = append(f.because, Because{Grant: e.grant, Role: e.roles[e.access], Rule: -1})
 			return
 		}
-		out, onMember = h.in[""].find(out, onMember, q, cluster)
-		if q.Namespace != "" {
-			out, onMember = h.in[q.Namespace].find(out, onMember, q, cluster)
+		if i := giving(r.Rules, q); i >= 0 {
+			f.because, f.known = append(f.because, Because{Grant: e.grant, Role: e.roles[e.access], Rule: i}), true
 		}
 	}
-	ix.each(&q.User, look)
-	if len(out) == 0 && discovers(q) {
-		ix.each(&q.User, func(h *holdings) {
-			if h == nil {
-				return
-			}
-			for _, g := range h.all {
-				if g.clusters.has(cluster) && g.activeAt(q.At) {
-					out, onMember = append(out, Because{Grant: g.grant, Role: "discovery"}), false
-				}
-			}
-		})
+	h.scope("").each(cluster, q.At, look)
+	if q.ResourceRequest && q.Namespace != "" {
+		h.scope(q.Namespace).each(cluster, q.At, look)
 	}
-	if len(out) > 1 {
-		slices.SortStableFunc(out, compareBecause)
-		out = slices.CompactFunc(out, func(a, b Because) bool { return a.Grant == b.Grant })
+}
+
+// discover is look for what whoever holds anything on a cluster may do there.
+func (f *found) discover(h *holdings, q *Request, cluster, rule int) {
+	h.all.each(cluster, q.At, func(e entry) {
+		f.because, f.known = append(f.because, Because{Grant: e.grant, Role: discovery, Rule: rule}), true
+	})
+}
+
+// sorted by grant, each once.
+func (f *found) sorted() []Because {
+	if len(f.because) == 0 {
+		return nil
 	}
-	return out, onMember
+	slices.SortFunc(f.because, compareBecause)
+	return slices.CompactFunc(f.because, func(a, b Because) bool { return a.Grant == b.Grant })
 }
 
 // compareBecause by grant; of one grant, what is known before what is not.
 func compareBecause(a, b Because) int {
-	if a.Grant == b.Grant {
-		return boolOrder(a.Rule < 0) - boolOrder(b.Rule < 0)
+	if a.Grant != b.Grant {
+		return cmp.Or(strings.Compare(a.Grant.Namespace, b.Grant.Namespace), strings.Compare(a.Grant.Name, b.Grant.Name))
 	}
-	if c := strings.Compare(a.Grant.Namespace, b.Grant.Namespace); c != 0 {
-		return c
+	if (a.Rule < 0) != (b.Rule < 0) {
+		return b.Rule - a.Rule
 	}
-	return strings.Compare(a.Grant.Name, b.Grant.Name)
-}
-
-func boolOrder(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
+	return cmp.Or(strings.Compare(a.Role, b.Role), a.Rule-b.Rule)
 }
 
 // each calls with what the user, the service account that the user is, and each group
-// hold; nil for one that holds nothing.
+// hold.
 func (ix *Index) each(u *guardrail.User, f func(*holdings)) {
-	f(ix.held.get(subject.Subject{Kind: subject.User, Name: u.Name}))
+	look := func(s subject.Subject) {
+		if h := ix.held.get(s); h != nil {
+			f(h)
+		}
+	}
+	look(subject.Subject{Kind: subject.User, Name: u.Name})
 	if account, ok := accountOf(u.Name); ok {
-		f(ix.held.get(account))
+		look(account)
 	}
 	for _, g := range u.Groups {
-		f(ix.held.get(subject.Subject{Kind: subject.Group, Name: g}))
+		look(subject.Subject{Kind: subject.Group, Name: g})
 	}
 }
 
+const accountPrefix = "system:serviceaccount:"
+
 // accountOf a user name.
 func accountOf(name string) (subject.Subject, bool) {
-	rest, ok := strings.CutPrefix(name, "system:serviceaccount:")
+	rest, ok := strings.CutPrefix(name, accountPrefix)
 	if !ok {
 		return subject.Subject{}, false
 	}
@@ -165,32 +190,24 @@ func accountOf(name string) (subject.Subject, bool) {
 	return subject.Subject{Kind: subject.ServiceAccount, Namespace: namespace, Name: account}, ok
 }
 
-// find what of a scope gives the request.
-func (s *scope) find(to []Because, onMember bool, q *Request, cluster int) ([]Because, bool) {
-	held := s.at(cluster)
-	for i := range held {
-		h := &held[i]
-		if !h.clusters.has(cluster) || !h.activeAt(q.At) {
-			continue
-		}
-		if !h.known {
-			to = append(to, Because{Grant: h.grant, Role: h.role, Rule: -1})
-			continue
-		}
-		if r := slices.IndexFunc(h.rules, func(p rbacv1.PolicyRule) bool { return allows(&p, q) }); r >= 0 {
-			to, onMember = append(to, Because{Grant: h.grant, Role: h.role, Rule: r}), false
-		}
-	}
-	return to, onMember
-}
+// discovery is the role by which everyone may do what is not for a grant to say.
+const discovery = "discovery"
 
 // everyone is what Kubernetes gives everybody who is authenticated.
 var everyone = rules.Everyone()
 
-// discovers reports whether a request is one of those without which clients do not
-// work.
-func discovers(q *Request) bool {
-	return slices.ContainsFunc(everyone, func(p rbacv1.PolicyRule) bool { return allows(&p, q) })
+// discovers is the rule of everyone by which a request is one of those without which
+// clients do not work; -1 if it is none.
+func discovers(q *Request) int { return giving(everyone, q) }
+
+// giving is the first of the rules that gives a request; -1 if none does.
+func giving(all []rbacv1.PolicyRule, q *Request) int {
+	for i := range all {
+		if allows(&all[i], q) {
+			return i
+		}
+	}
+	return -1
 }
 
 // earlier of two instants, of which a zero one is none.

@@ -41,12 +41,13 @@ type Decision struct {
 	// Reasons of guardrails, those that only warn or audit and those that are excused
 	// included: sorted.
 	Reasons []guardrail.Reason
-	// Because are the grants that give it, sorted by key, whatever guardrails say. For
-	// what every member of a cluster may do (see Everyone) they are all grants that the
-	// user has on it.
+	// Because are the grants that give it, sorted by namespace and name, each once,
+	// whatever guardrails say. Of what every user of a cluster may do (see
+	// rules.Everyone) and no grant says, they are all grants that the user has on it.
 	Because []Because
-	// Until is the first instant at which time alone may change the decision; zero for
-	// never. A caller that keeps a decision asks again then.
+	// Until is the first instant at which time alone may change what this Index decides;
+	// zero for never. A caller that keeps a decision asks again then, and where there is
+	// another Index.
 	Until time.Time
 	// Snapshot and Policy tell of which Index, by its number, and of which guardrails,
 	// by their digest, the decision is.

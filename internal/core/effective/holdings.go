@@ -1,56 +1,42 @@
 package effective
 
 import (
-	"math/bits"
 	"slices"
 	"strings"
 	"time"
-
-	rbacv1 "k8s.io/api/rbac/v1"
 
 	"github.com/sallyport-dev/sallyport/internal/core/compile"
 	"github.com/sallyport-dev/sallyport/internal/core/guardrail"
 	"github.com/sallyport-dev/sallyport/internal/core/subject"
 )
 
-// clusterSet is a set of clusters by their index into the fleet.
-type clusterSet []uint64
-
-func setOf(clusters []int) clusterSet {
-	if len(clusters) == 0 {
-		return nil
-	}
-	s := make(clusterSet, clusters[len(clusters)-1]/64+1) // they are sorted
-	for _, i := range clusters {
-		s[i/64] |= 1 << (i % 64)
-	}
-	return s
-}
-
-func (s clusterSet) has(i int) bool { return i/64 < len(s) && s[i/64]&(1<<(i%64)) != 0 }
-
-// each calls with the clusters in order.
-func (s clusterSet) each(f func(i int)) {
-	for w, word := range s {
-		for ; word != 0; word &= word - 1 {
-			f(w*64 + bits.TrailingZeros64(word))
-		}
-	}
-}
-
 // holding is an active grant as its subjects hold it. It is immutable, and one
 // address for one compile.Given.
 type holding struct {
-	grant    *Grant
-	given    *compile.Given
-	clusters clusterSet
-	ends     time.Time // zero for never
+	grant *Grant
+	given *compile.Given
+	roles []string // of given.Access, as Because has them
 }
 
-func (h *holding) activeAt(at time.Time) bool { return h.ends.IsZero() || at.Before(h.ends) }
+func (h *holding) on(cluster int) bool {
+	_, ok := slices.BinarySearch(h.given.Clusters, cluster)
+	return ok
+}
 
-func newHolding(g *compile.Given) *holding {
-	h := &holding{given: g, clusters: setOf(g.Clusters), ends: g.Ends}
+func (h *holding) activeAt(at time.Time) bool {
+	return h.given.Ends.IsZero() || at.Before(h.given.Ends)
+}
+
+func compareHoldings(a, b *holding) int { return compile.CompareGiven(a.given, b.given) }
+
+// gives reports whether there is anything to hold.
+func (h *holding) gives() bool { return len(h.given.Clusters) > 0 && len(h.given.Access) > 0 }
+
+func newHolding(g *compile.Given, names roleNames) *holding {
+	h := &holding{given: g, roles: make([]string, len(g.Access))}
+	for i := range g.Access {
+		h.roles[i] = names.of(&g.Access[i])
+	}
 	h.grant = &Grant{
 		GrantInfo: guardrail.GrantInfo{
 			Namespace: g.Namespace, Name: g.Name, NamespaceLabels: g.NamespaceLabels, Labels: g.Labels, Reason: g.Reason,
@@ -64,80 +50,187 @@ func newHolding(g *compile.Given) *holding {
 	return h
 }
 
-// scoped is a role that a holding gives in one scope.
-type scoped struct {
-	*holding
-	role  string // as Because has it
-	known bool
-	rules []rbacv1.PolicyRule
-}
+// roleNames are the names of roles as Because has them: one of each, since many grants
+// give the same roles.
+type roleNames map[[2]string]string
 
-// holdings of one subject. It is immutable.
-type holdings struct {
-	all []*holding // sorted by key
-	// in lists what is held by namespace; "" is cluster-wide.
-	in map[string]*scope
-}
-
-// scope is what one subject holds in one namespace of members.
-type scope struct {
-	all []scoped
-	// on lists it by cluster, where there is so much of it that looking at all would
-	// take longer than looking up; nil otherwise.
-	on map[int][]scoped
-}
-
-// many is how much is looked at rather than looked up.
-const many = 16
-
-// at is what may be held on a cluster: some of it need not be on that one.
-func (s *scope) at(cluster int) []scoped {
-	switch {
-	case s == nil:
-		return nil
-	case s.on != nil:
-		return s.on[cluster]
-	}
-	return s.all
-}
-
-// newHoldings of a subject: what it is given, sorted by key.
-func newHoldings(all []*holding) *holdings {
-	h := &holdings{all: all, in: map[string]*scope{}}
-	for _, g := range all {
-		for i := range g.given.Access {
-			a := &g.given.Access[i]
-			in := h.in[a.Namespace]
-			if in == nil {
-				in = &scope{}
-				h.in[a.Namespace] = in
-			}
-			in.all = append(in.all, scoped{holding: g, role: roleName(a), known: a.Known, rules: a.Rules})
-		}
-	}
-	for _, in := range h.in {
-		if len(in.all) > many {
-			in.on = map[int][]scoped{}
-			for _, s := range in.all {
-				s.clusters.each(func(i int) { in.on[i] = append(in.on[i], s) })
-			}
-		}
-	}
-	return h
-}
-
-func roleName(a *compile.ScopedRole) string {
-	if a.Kind == "" {
+func (n roleNames) of(r *compile.ScopedRole) string {
+	if r.Kind == "" {
 		return "rules"
 	}
-	return a.Kind + " " + a.Name
+	key := [2]string{r.Kind, r.Name}
+	if _, ok := n[key]; !ok {
+		n[key] = r.Kind + " " + r.Name
+	}
+	return n[key]
+}
+
+// entry is one role of a holding in one scope.
+type entry struct {
+	*holding
+	access int // index into given.Access
+}
+
+func (e entry) role() *compile.ScopedRole { return &e.given.Access[e.access] }
+
+func compareEntries(a, b entry) int {
+	if a.holding == b.holding {
+		return a.access - b.access
+	}
+	return compareHoldings(a.holding, b.holding)
+}
+
+// scope is what one subject holds in one namespace of members. It is immutable.
+type scope struct {
+	namespace string
+	held      []entry // sorted
+	// narrow lists by cluster, as indexes into held, those that are on few clusters, and
+	// wide the others: where there is so much of it that looking at all would take longer
+	// than looking up. Both are nil otherwise.
+	narrow map[int][]int32
+	wide   []int32
+}
+
+const (
+	// many is how much is looked at rather than looked up.
+	many = 16
+	// few clusters are those that a grant may be listed under: an index must not be as
+	// large as grants times clusters.
+	few = 64
+)
+
+func newScope(namespace string, held []entry) scope {
+	s := scope{namespace: namespace, held: held}
+	if len(held) <= many {
+		return s
+	}
+	s.narrow = map[int][]int32{}
+	for i, e := range held {
+		if len(e.given.Clusters) > few {
+			s.wide = append(s.wide, int32(i))
+			continue
+		}
+		for _, c := range e.given.Clusters {
+			s.narrow[c] = append(s.narrow[c], int32(i))
+		}
+	}
+	return s
+}
+
+// each calls with what is held on a cluster at an instant.
+func (s *scope) each(cluster int, at time.Time, f func(e entry)) {
+	if s == nil {
+		return
+	}
+	if s.narrow == nil {
+		for _, e := range s.held {
+			if e.on(cluster) && e.activeAt(at) {
+				f(e)
+			}
+		}
+		return
+	}
+	for _, i := range s.narrow[cluster] {
+		if e := s.held[i]; e.activeAt(at) {
+			f(e)
+		}
+	}
+	for _, i := range s.wide {
+		if e := s.held[i]; e.on(cluster) && e.activeAt(at) {
+			f(e)
+		}
+	}
+}
+
+// holdings of one subject. They are immutable; those of nobody are nil.
+type holdings struct {
+	// all has each grant once, by its first role.
+	all scope
+	// in has what is held by namespace, sorted; "" is cluster-wide.
+	in []scope
+}
+
+// scope of a namespace; nil if nothing is held in it.
+func (h *holdings) scope(namespace string) *scope {
+	if namespace == "" {
+		if len(h.in) > 0 && h.in[0].namespace == "" {
+			return &h.in[0]
+		}
+		return nil
+	}
+	i, ok := slices.BinarySearchFunc(h.in, namespace, func(s scope, ns string) int { return strings.Compare(s.namespace, ns) })
+	if !ok {
+		return nil
+	}
+	return &h.in[i]
+}
+
+// after a change, what the subject holds; nil for nothing. What the change does not
+// reach is shared.
+func (h *holdings) after(gone map[*holding]bool, come []*holding) *holdings {
+	if h == nil {
+		h = &holdings{}
+	}
+	slices.SortFunc(come, compareHoldings)
+	var all []entry
+	in := map[string][]entry{} // of the namespaces that the change reaches, what comes
+	for _, g := range come {
+		all = append(all, entry{g, 0})
+		for i := range g.given.Access {
+			ns := g.given.Access[i].Namespace
+			in[ns] = append(in[ns], entry{g, i})
+		}
+	}
+	for _, e := range h.all.held {
+		if !gone[e.holding] {
+			continue
+		}
+		for i := range e.given.Access {
+			reach(in, e.given.Access[i].Namespace)
+		}
+	}
+	out := &holdings{all: h.all.after(gone, all)}
+	if len(out.all.held) == 0 {
+		return nil
+	}
+	for i := range h.in {
+		s := h.in[i]
+		if comes, reached := in[s.namespace]; reached {
+			s = s.after(gone, comes)
+			delete(in, s.namespace)
+		}
+		if len(s.held) > 0 {
+			out.in = append(out.in, s)
+		}
+	}
+	for ns, comes := range in {
+		if len(comes) > 0 {
+			out.in = append(out.in, newScope(ns, comes))
+		}
+	}
+	slices.SortFunc(out.in, func(a, b scope) int { return strings.Compare(a.namespace, b.namespace) })
+	return out
+}
+
+func (s *scope) after(gone map[*holding]bool, come []entry) scope {
+	held := make([]entry, 0, len(s.held)+len(come))
+	for _, e := range s.held {
+		if gone[e.holding] {
+			continue
+		}
+		for len(come) > 0 && compareEntries(come[0], e) < 0 {
+			held, come = append(held, come[0]), come[1:]
+		}
+		held = append(held, e)
+	}
+	return newScope(s.namespace, append(held, come...))
 }
 
 // shards of what subjects hold. A change copies the shards that it reaches and shares
 // the others with the index before it.
 type shards [256]map[subject.Subject]*holdings
 
-// shardOf is stable within a process; it only has to spread.
+// shardOf only has to spread.
 func shardOf(s subject.Subject) uint8 {
 	h := uint32(2166136261)
 	for i := range len(s.Name) {
@@ -146,19 +239,5 @@ func shardOf(s subject.Subject) uint8 {
 	return uint8(h ^ h>>8 ^ h>>16 ^ uint32(s.Kind))
 }
 
+// get what a subject holds; nil for nothing.
 func (s *shards) get(sub subject.Subject) *holdings { return s[shardOf(sub)][sub] }
-
-func compareHoldings(a, b *holding) int { return strings.Compare(a.given.Key(), b.given.Key()) }
-
-// without and with change a sorted list by making another.
-func without(list []*holding, h *holding) []*holding {
-	if i, ok := slices.BinarySearchFunc(list, h, compareHoldings); ok && list[i] == h {
-		return slices.Concat(list[:i], list[i+1:])
-	}
-	return list
-}
-
-func with(list []*holding, h *holding) []*holding {
-	i, _ := slices.BinarySearchFunc(list, h, compareHoldings)
-	return slices.Concat(list[:i], []*holding{h}, list[i:])
-}

@@ -2,43 +2,59 @@ package effective
 
 import (
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/sallyport-dev/sallyport/internal/core/guardrail"
 	"github.com/sallyport-dev/sallyport/internal/core/subject"
 )
 
+// Reach is a cluster that a user may reach, and by which grants.
+type Reach struct {
+	Cluster string
+	Grants  []*Grant // sorted by namespace and name
+}
+
 // Reaches are the clusters, sorted by name, on which a user has any active grant at
 // the instant, with these grants. Guardrails on requests have no part in it.
 func (ix *Index) Reaches(u *guardrail.User, at time.Time) []Reach {
-	if ix == nil || u.Name == "" {
+	var out []Reach
+	for i, held := range ix.holds(u, at) {
+		if len(held) == 0 {
+			continue
+		}
+		r := Reach{Cluster: ix.fleet.Members()[i].Name, Grants: make([]*Grant, len(held))}
+		for j, h := range held {
+			r.Grants[j] = h.grant
+		}
+		out = append(out, r)
+	}
+	return out // members are sorted by name
+}
+
+// holds is what a user holds on each cluster of the fleet at an instant: sorted, each
+// grant once.
+func (ix *Index) holds(u *guardrail.User, at time.Time) [][]*holding {
+	if ix == nil || u.Name == "" || slices.Contains(u.Groups, "") {
 		return nil
 	}
-	on := make([][]*Grant, ix.fleet.Len())
+	var all []*holding
 	ix.each(u, func(h *holdings) {
-		if h == nil {
-			return
-		}
-		for _, g := range h.all {
-			if g.activeAt(at) {
-				g.clusters.each(func(i int) { on[i] = append(on[i], g.grant) })
+		for _, e := range h.all.held {
+			if e.activeAt(at) {
+				all = append(all, e.holding)
 			}
 		}
 	})
-	var out []Reach
-	for i, grants := range on { // members are sorted by name
-		if m := &ix.fleet.Members()[i]; len(grants) > 0 && m.Accepted {
-			out = append(out, Reach{Cluster: m.Name, Grants: sortedGrants(grants)})
+	slices.SortFunc(all, compareHoldings)
+	out := make([][]*holding, ix.fleet.Len())
+	for _, h := range slices.Compact(all) {
+		for _, i := range h.given.Clusters {
+			if ix.fleet.Members()[i].Accepted {
+				out[i] = append(out[i], h)
+			}
 		}
 	}
 	return out
-}
-
-// sortedGrants sorts in place, each once.
-func sortedGrants(grants []*Grant) []*Grant {
-	slices.SortFunc(grants, func(a, b *Grant) int { return strings.Compare(a.Key(), b.Key()) })
-	return slices.Compact(grants)
 }
 
 // Groups of a user that any grant active at the instant names on the cluster: the only
@@ -50,15 +66,18 @@ func (ix *Index) Groups(u *guardrail.User, cluster string, at time.Time) []strin
 		return nil
 	}
 	i, ok := ix.fleet.Index(cluster)
-	if !ok {
+	if !ok || !ix.fleet.Members()[i].Accepted {
 		return nil
 	}
-	var out []string
-	holds := func(s subject.Subject) bool {
-		h := ix.held.get(s)
-		return h != nil && slices.ContainsFunc(h.all, func(g *holding) bool { return g.clusters.has(i) && g.activeAt(at) })
+	holds := func(s subject.Subject) (any bool) {
+		if h := ix.held.get(s); h != nil {
+			h.all.each(i, at, func(entry) { any = true })
+		}
+		return any
 	}
+	var out []string
 	for _, g := range u.Groups {
+		// A compiler that gave one of the refused something would be wrong; S7.
 		if s := (subject.Subject{Kind: subject.Group, Name: g}); s.Refusal() == "" && holds(s) {
 			out = append(out, g)
 		}
@@ -72,4 +91,13 @@ func (ix *Index) Groups(u *guardrail.User, cluster string, at time.Time) []strin
 	}
 	slices.Sort(out)
 	return slices.Compact(out)
+}
+
+// names of clusters by their indexes.
+func (ix *Index) names(clusters []int) []string {
+	out := make([]string, len(clusters))
+	for i, c := range clusters {
+		out[i] = ix.fleet.Members()[c].Name
+	}
+	return out
 }

@@ -113,7 +113,9 @@ func (m *Match) matchesClusters(in *Input) bool {
 	case m.clusters == nil:
 		return true
 	case in.Request != nil:
-		return in.Request.Cluster == nil || m.clusters.matches(in.Request.Cluster.Name, in.Request.Cluster.Labels)
+		// One that is not in the fleet has labels that nobody knows.
+		c := in.Request.Cluster
+		return c == nil || m.clusters.matches(c.Name, c.Labels) || c.Labels == nil && m.clusters.labels != nil
 	}
 	return slices.ContainsFunc(in.Clusters, func(c *Cluster) bool { return m.clusters.matches(c.Name, c.Labels) })
 }

@@ -106,8 +106,8 @@ func Of(in []v1alpha1.PolicyRule) []rbacv1.PolicyRule {
 			NonResourceURLs: canonical(r.NonResourceURLs),
 		})
 	}
-	slices.SortFunc(out, compare)
-	return slices.CompactFunc(out, func(a, b rbacv1.PolicyRule) bool { return compare(a, b) == 0 })
+	slices.SortFunc(out, Compare)
+	return slices.CompactFunc(out, func(a, b rbacv1.PolicyRule) bool { return Compare(a, b) == 0 })
 }
 
 func canonical(in []string) []string {
@@ -119,7 +119,8 @@ func canonical(in []string) []string {
 	return slices.Compact(out)
 }
 
-func compare(a, b rbacv1.PolicyRule) int {
+// Compare orders rules by what they are about, then by their verbs.
+func Compare(a, b rbacv1.PolicyRule) int {
 	return cmp.Or(
 		slices.Compare(a.APIGroups, b.APIGroups),
 		slices.Compare(a.Resources, b.Resources),
