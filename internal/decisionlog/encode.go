@@ -39,14 +39,14 @@ func appendEntry(to []byte, e *Entry) []byte {
 // appendDropped appends the line of a hole.
 func appendDropped(to []byte, d *Dropped) []byte {
 	x := encoder{b: to, text: math.MaxInt, lists: math.MaxInt, limit: math.MaxInt}
-	x.open('{')
+	x.open()
 	x.string("version", d.Version)
 	x.time("time", d.Time)
 	x.string("event", d.Event)
 	x.key("count")
 	x.b = strconv.AppendUint(x.b, d.Count, 10)
 	x.key("reasons")
-	x.open('{')
+	x.open()
 	for _, reason := range slices.Sorted(maps.Keys(d.Reasons)) {
 		x.key(reason)
 		x.b = strconv.AppendUint(x.b, d.Reasons[reason], 10)
@@ -66,7 +66,7 @@ type encoder struct {
 }
 
 func (x *encoder) entry(e *Entry) {
-	x.open('{')
+	x.open()
 	x.string("version", e.Version)
 	x.time("time", e.Time)
 	x.string("id", e.ID)
@@ -93,7 +93,7 @@ func (x *encoder) entry(e *Entry) {
 }
 
 func (x *encoder) user(u *User) {
-	x.open('{')
+	x.open()
 	x.string("name", u.Name)
 	x.optional("uid", u.UID)
 	list(x, "groups", u.Groups, x.element)
@@ -106,7 +106,7 @@ func (x *encoder) user(u *User) {
 
 func (x *encoder) extra(extra map[string][]string) {
 	left := x.lists
-	x.open('{')
+	x.open()
 	keys := make([]string, 0, 8) // on the stack, as they are few
 	for k := range extra {
 		keys = append(keys, k)
@@ -133,7 +133,7 @@ func (x *encoder) extra(extra map[string][]string) {
 }
 
 func (x *encoder) request(r *Request) {
-	x.open('{')
+	x.open()
 	x.string("cluster", r.Cluster)
 	x.string("verb", r.Verb)
 	x.optional("apiGroup", r.APIGroup)
@@ -149,7 +149,7 @@ func (x *encoder) request(r *Request) {
 }
 
 func (x *encoder) reason(r *Reason) {
-	x.open('{')
+	x.open()
 	x.string("guardrail", r.Guardrail)
 	x.string("enforcement", r.Enforcement)
 	x.string("message", r.Message)
@@ -160,7 +160,7 @@ func (x *encoder) reason(r *Reason) {
 }
 
 func (x *encoder) grant(g *Grant) {
-	x.open('{')
+	x.open()
 	x.string("namespace", g.Namespace)
 	x.string("name", g.Name)
 	x.optional("role", g.Role)
@@ -197,13 +197,15 @@ func (x *encoder) comma() {
 	}
 }
 
-func (x *encoder) open(c byte) {
-	if c == '{' && len(x.b) > 0 && x.b[len(x.b)-1] == '}' { // the next of a list
+// open an object.
+func (x *encoder) open() {
+	if len(x.b) > 0 && x.b[len(x.b)-1] == '}' { // the next of a list
 		x.b = append(x.b, ',')
 	}
-	x.b = append(x.b, c)
+	x.b = append(x.b, '{')
 }
 
+// close an object or a list.
 func (x *encoder) close(c byte) { x.b = append(x.b, c) }
 
 // key that needs no escapes.

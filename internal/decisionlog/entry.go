@@ -89,7 +89,7 @@ type Dropped struct {
 	Event string `json:"event"`
 	// Count of entries that were dropped since the line of this kind before it.
 	Count uint64 `json:"count"`
-	// Reasons are the counts by reason: queue-full, write-failed, rejected or closed.
+	// Reasons are the counts by reason.
 	Reasons map[string]uint64 `json:"reasons"`
 }
 
