@@ -266,59 +266,51 @@ func (a *Access) build(ctx context.Context, now time.Time) error {
 	if a.Confirmed().IsZero() {
 		return nil // a cache that begins behind would bring back what was revoked
 	}
-	s, err := a.read(ctx, now)
-	s.Now = now
-	var noPolicy errPolicy
-	if errors.As(err, &noPolicy) {
-		if a.last == nil {
-			return err
-		}
-		s = narrower(a.last, &s)
-		s.Now = now
-	} else if err != nil {
-		return err
+	s, err := a.world.read(ctx)
+	if err == nil && (a.last == nil || !s.Guardrails.Covers(a.last.Guardrails)) {
+		s, err = a.without(ctx, now, s)
 	}
+	var noPolicy errPolicy
+	switch {
+	case err == nil:
+		a.put(s, now)
+		a.due = false
+	case errors.As(err, &noPolicy) && a.last != nil:
+		a.put(narrower(a.last, &s), now)
+	}
+	return err
+}
+
+// without a guardrail that was there the last time, the caches may yet have a grant that
+// went before it. So the grants are read again when the caches have all that the hub had
+// when the guardrail was gone (S26). What came in its place is in force meanwhile.
+func (a *Access) without(ctx context.Context, now time.Time, s compile.Snapshot) (compile.Snapshot, error) {
+	less := s.Guardrails
+	if a.last != nil {
+		if s.Guardrails = guardrail.Together(a.last.Guardrails, less); s.Guardrails.Digest() != a.last.Guardrails.Digest() {
+			a.put(s, now)
+		}
+	}
+	if err := a.follow(ctx, now); err != nil {
+		return s, err
+	}
+	s, err := a.world.read(ctx)
+	if err == nil && !s.Guardrails.Covers(less) {
+		err = errors.New("cannot read the guardrails: they change faster than they can be read")
+	}
+	return s, err
+}
+
+// put in place an index of a snapshot.
+func (a *Access) put(s compile.Snapshot, now time.Time) {
+	s.Now = now
 	begin := a.clock.Now()
 	ix := a.builder.Build(s)
-	a.last, a.due = &s, err != nil
+	a.last = &s
 	a.lapsed.Store(false)
 	a.built = a.clock.Now()
 	a.metrics.build(ix, len(s.Grants), a.built.Sub(begin))
 	a.swap(ix)
-	return err
-}
-
-// read everything that decides. Where a guardrail went since the last time, the caches
-// may yet have a grant that went before it: then they are read when they have all that
-// the hub had when the guardrail was gone (S26).
-func (a *Access) read(ctx context.Context, now time.Time) (compile.Snapshot, error) {
-	s, err := a.world.read(ctx)
-	if err != nil || a.last != nil && s.Guardrails.Covers(a.last.Guardrails) {
-		return s, err
-	}
-	r, err := a.world.call(ctx, now)
-	if err != nil {
-		return s, err
-	}
-	for {
-		same, err := a.world.answered(ctx, r)
-		if err != nil {
-			return s, err
-		}
-		if same {
-			break
-		}
-		select {
-		case <-ctx.Done():
-			return s, fmt.Errorf("cannot read grants as they were without a guardrail that went: the caches are behind: %w", ctx.Err())
-		case <-a.clock.After(followed):
-		}
-	}
-	without := s.Guardrails
-	if s, err = a.world.read(ctx); err == nil && !s.Guardrails.Covers(without) {
-		err = errors.New("cannot read the guardrails: they change faster than they can be read")
-	}
-	return s, err
 }
 
 // swap is where requests begin to be decided by another index.

@@ -306,7 +306,7 @@ func TestGuardrailFirst(t *testing.T) {
 		}
 	})
 	indexes := 0
-	for n := range 40 {
+	for n := range 20 {
 		guardrail, grant, marker := notToAlice(), adopted("g"), fmt.Sprintf("marker-%d", n)
 		h.create(guardrail, grant, adopted(marker, to(marker)))
 		seen := h.until(func(given map[string][]string) bool { return given[marker] != nil })

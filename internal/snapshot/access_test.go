@@ -315,6 +315,20 @@ func TestGuardrailGone(t *testing.T) {
 	f.event()
 	f.expect("A grant that went before a guardrail is not there without it.")
 	f.expectSwaps("It is learned.", 3)
+
+	f.hub.onCall, f.hub.noCall = nil, errDown
+	f.hub.policy = guardrail.NewSet([]*guardrail.Guardrail{{Name: "instead"}}, nil, guardrail.Options{})
+	f.event()
+	if !f.Current().Policy().Covers(f.hub.policy) || !f.Current().Policy().Covers(strict) {
+		t.Error("S13: one that comes instead waits until it is known what the other one held back")
+	}
+	f.event()
+	f.expectSwaps("Both are in force, once.", 4)
+	f.hub.noCall = nil
+	f.event()
+	if f.Current().Policy() != f.hub.policy {
+		t.Error("it is known, and the other one is still in force")
+	}
 }
 
 func TestBackoff(t *testing.T) {

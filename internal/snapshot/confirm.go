@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"sigs.k8s.io/controller-runtime/pkg/log"
@@ -64,6 +65,24 @@ func (a *Access) confirm(ctx context.Context, now time.Time) error {
 	a.pending, a.called = nil, at
 	a.due = a.due || a.last == nil || set != a.last.Guardrails || a.lapsed.Load()
 	return nil
+}
+
+// follow returns when the caches have all that the hub has now.
+func (a *Access) follow(ctx context.Context, now time.Time) error {
+	r, err := a.world.call(ctx, now)
+	if err != nil {
+		return err
+	}
+	for {
+		if same, err := a.world.answered(ctx, r); same || err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("cannot read grants: the caches are behind the hub: %w", ctx.Err())
+		case <-a.clock.After(followed):
+		}
+	}
 }
 
 func (a *Access) stale(now time.Time) bool {

@@ -26,3 +26,25 @@ func (s *Set) Covers(o *Set) bool {
 	}
 	return s.options.RequireCeiling || !o.options.RequireCeiling
 }
+
+// Together is a set that refuses whatever either of two does, and so covers both.
+func Together(a, b *Set) *Set {
+	if a == nil || b == nil {
+		return nil
+	}
+	guardrails := slices.Clone(a.all)
+	for _, g := range b.all {
+		if !slices.ContainsFunc(a.all, func(o *Guardrail) bool { return o.Name == g.Name && o.Digest == g.Digest }) {
+			guardrails = append(guardrails, g)
+		}
+	}
+	var excused []Exception
+	for key, of := range a.excused {
+		for _, e := range of {
+			if slices.Contains(b.excused[key], e) {
+				excused = append(excused, e)
+			}
+		}
+	}
+	return NewSet(guardrails, excused, Options{RequireCeiling: a.options.RequireCeiling || b.options.RequireCeiling})
+}

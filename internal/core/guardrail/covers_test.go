@@ -37,6 +37,16 @@ func TestCovers(t *testing.T) {
 			if got := tc.s.Covers(tc.o); got != tc.want {
 				t.Errorf("%s Got %t.", tc.reason, got)
 			}
+			if both := Together(tc.s, tc.o); !both.Covers(tc.s) || !both.Covers(tc.o) {
+				t.Error("both together allow what one refuses")
+			}
 		})
+	}
+}
+
+func TestTogetherOfOne(t *testing.T) {
+	s := NewSet([]*Guardrail{{Name: "a", Digest: "1"}}, []Exception{{Namespace: "team", Name: "e", Guardrail: "a", Grant: "g"}}, Options{RequireCeiling: true})
+	if Together(s, s).Digest() != s.Digest() {
+		t.Error("a set with itself is another policy")
 	}
 }
