@@ -41,10 +41,10 @@ type apiConfig struct {
 }
 
 // newAPIServer serves proxy.sallyport.dev. It starts nothing.
-func newAPIServer(o apiConfig) (*genericapiserver.GenericAPIServer, error) {
+func newAPIServer(o apiConfig) (*genericapiserver.GenericAPIServer, *clusters.Storage, error) {
 	scheme, codecs, err := newScheme()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	c := genericapiserver.NewConfig(codecs)
 	c.EffectiveVersion = compatibility.DefaultBuildEffectiveVersion()
@@ -70,7 +70,7 @@ func newAPIServer(o apiConfig) (*genericapiserver.GenericAPIServer, error) {
 
 	server, err := c.Complete(nil).New("sallyport-gateway", genericapiserver.NewEmptyDelegate())
 	if err != nil {
-		return nil, fmt.Errorf("cannot make the API server: %w", err)
+		return nil, nil, fmt.Errorf("cannot make the API server: %w", err)
 	}
 	group := genericapiserver.NewDefaultAPIGroupInfo(v1alpha1.GroupVersion.Group, scheme, metav1.ParameterCodec, codecs)
 	storage := clusters.New(o.access, o.routes, clock.RealClock{})
@@ -80,7 +80,7 @@ func newAPIServer(o apiConfig) (*genericapiserver.GenericAPIServer, error) {
 	}
 	if err := server.InstallAPIGroup(&group); err != nil {
 		storage.Destroy()
-		return nil, fmt.Errorf("cannot serve %s: %w", v1alpha1.GroupVersion, err)
+		return nil, nil, fmt.Errorf("cannot serve %s: %w", v1alpha1.GroupVersion, err)
 	}
-	return server, nil
+	return server, storage, nil
 }

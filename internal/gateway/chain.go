@@ -13,12 +13,12 @@ import (
 	genericapiserver "k8s.io/apiserver/pkg/server"
 	genericfilters "k8s.io/apiserver/pkg/server/filters"
 
-	"github.com/sallyport-dev/sallyport/api/proxy/v1alpha1"
+	"github.com/sallyport-dev/sallyport/internal/gateway/proxy"
 	"github.com/sallyport-dev/sallyport/internal/telemetry"
 )
 
 // prefix of all that is asked of members, and of clusters themselves.
-var prefix = "/apis/" + v1alpha1.GroupVersion.String() + "/" + v1alpha1.Clusters.Resource + "/"
+const prefix = proxy.Prefix
 
 // toMember reports whether a path is one of clusters/NAME/proxy. It looks at the path as
 // it is decoded, so that one that is written in some other way comes to the proxy, too,

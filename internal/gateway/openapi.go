@@ -46,18 +46,9 @@ type definer struct {
 	all map[string]common.OpenAPIDefinition
 }
 
-// modelOf is the name that the schema of a type has; it is what runtime.Scheme makes of
-// the name of a type that does not say it.
+// modelOf is the name that the schema of a type has: all that are written here say it.
 func modelOf(t reflect.Type) string {
-	if named, ok := reflect.Zero(t).Interface().(interface{ OpenAPIModelName() string }); ok {
-		return named.OpenAPIModelName()
-	}
-	domain, path, _ := strings.Cut(t.PkgPath(), "/")
-	parts := strings.Split(domain, ".")
-	for i, j := 0, len(parts)-1; i < j; i, j = i+1, j-1 {
-		parts[i], parts[j] = parts[j], parts[i]
-	}
-	return strings.Join(parts, ".") + "." + strings.ReplaceAll(path, "/", ".") + "." + t.Name()
+	return reflect.Zero(t).Interface().(interface{ OpenAPIModelName() string }).OpenAPIModelName()
 }
 
 func (d definer) define(t reflect.Type, description string) {

@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
+	"strings"
 	"sync"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -15,6 +17,8 @@ import (
 	"k8s.io/client-go/kubernetes"
 	certutil "k8s.io/client-go/util/cert"
 	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/sallyport-dev/sallyport/internal/gateway/caller"
 )
 
 // configMap has what the hub's API server tells to aggregated servers.
@@ -97,7 +101,18 @@ func (d distinct) AuthenticateRequest(r *http.Request) (*authenticator.Response,
 	if len(d.front.headers.AllowedClientNames()) == 0 && overlap(d.front.CurrentCABundleContent(), d.clients.CurrentCABundleContent()) {
 		return nil, false, errors.New("the aggregation layer cannot be told from its clients: their authority is the same, and no name is required")
 	}
-	return d.Request.AuthenticateRequest(r)
+	nameless := namelessGroup(r.Header, d.front.headers.GroupHeaders()) // before they are taken off
+	response, ok, err := d.Request.AuthenticateRequest(r)
+	if ok && nameless {
+		return nil, false, caller.ErrNobody // S6: it would be left out, and the rest believed
+	}
+	return response, ok, err
+}
+
+func namelessGroup(h http.Header, headers []string) bool {
+	return slices.ContainsFunc(headers, func(name string) bool {
+		return slices.ContainsFunc(h.Values(name), func(group string) bool { return strings.TrimSpace(group) == "" })
+	})
 }
 
 // overlap is whether two bundles share a certificate, or cannot be compared.

@@ -43,6 +43,8 @@ type Storage struct {
 	version atomic.Uint64
 	given   *given
 	stop    func()
+	ended   context.Context
+	end     context.CancelFunc
 
 	mu   sync.Mutex
 	next chan struct{} // closed when there is another index
@@ -62,6 +64,7 @@ var (
 func New(access Access, routes Routes, c clock.WithTicker) *Storage {
 	s := &Storage{access: access, routes: routes, clock: c, given: newGiven(c), next: make(chan struct{})}
 	s.version.Store(uint64(c.Now().UnixNano()))
+	s.ended, s.end = context.WithCancel(context.Background())
 	s.stop = access.Subscribe(func(*effective.Index) { s.another() })
 	return s
 }
@@ -87,8 +90,14 @@ func (s *Storage) New() runtime.Object { return &v1alpha1.Cluster{} }
 // NewList is an empty ClusterList.
 func (s *Storage) NewList() runtime.Object { return &v1alpha1.ClusterList{} }
 
+// Drain ends all watches, and those that come: clients go on at another replica.
+func (s *Storage) Drain() { s.end() }
+
 // Destroy has it hear of no further index.
-func (s *Storage) Destroy() { s.stop() }
+func (s *Storage) Destroy() {
+	s.end()
+	s.stop()
+}
 
 // NamespaceScoped is false.
 func (s *Storage) NamespaceScoped() bool { return false }

@@ -348,6 +348,26 @@ func TestWatchList(t *testing.T) {
 	s.watchFor(t, as(t, "alice"), internalversion.ListOptions{ResourceVersion: alice.last}).want("ADDED prod-2")
 }
 
+// TestDrain: a replica that ends keeps nobody waiting.
+func TestDrain(t *testing.T) {
+	w := newWorld()
+	w.grants(grant("a", "alice", 0, "prod-1"))
+	s := New(w, w, w.clock)
+	before := s.watchFor(t, as(t, "alice"), internalversion.ListOptions{})
+	before.want("ADDED prod-1")
+	s.Drain()
+	for name, watch := range map[string]*events{"before": before, "after": s.watchFor(t, as(t, "alice"), internalversion.ListOptions{})} {
+		select {
+		case _, open := <-watch.ResultChan():
+			for open {
+				_, open = <-watch.ResultChan()
+			}
+		case <-time.After(10 * time.Second):
+			t.Errorf("a watch that began %s goes on", name)
+		}
+	}
+}
+
 func TestTable(t *testing.T) {
 	w := newWorld()
 	w.grants(grant("a", "alice", time.Hour, "prod-1", "prod-2"), grant("b", "alice", 2*time.Hour, "prod-1"),

@@ -36,7 +36,11 @@ func (s *Storage) Watch(ctx context.Context, o *internalversion.ListOptions) (wa
 		return nil, err
 	}
 	ctx, w.cancel = context.WithCancel(ctx)
-	go w.run(ctx, changed)
+	stop := context.AfterFunc(s.ended, w.cancel)
+	go func() {
+		defer stop()
+		w.run(ctx, changed)
+	}()
 	return w, nil
 }
 
