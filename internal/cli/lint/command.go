@@ -7,23 +7,18 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/sallyport-dev/sallyport/api/v1alpha1"
-	"github.com/sallyport-dev/sallyport/internal/bundle"
-	"github.com/sallyport-dev/sallyport/internal/core/guardrail"
-	"github.com/sallyport-dev/sallyport/internal/policy/manifest"
+	"github.com/sallyport-dev/sallyport/internal/cli/offline"
 )
 
 type options struct {
 	output         string
-	fleet          []string
-	guardrails     []string
-	bundles        []string
+	beside         offline.Beside
 	requireCeiling bool
 	now            string
 }
@@ -57,56 +52,37 @@ could not be applied or judged. Warnings alone leave it 0.`,
 	}
 	f := c.Flags()
 	f.StringVarP(&o.output, "output", "o", "text", "`format` of the findings: text, json or junit")
-	f.StringSliceVar(&o.fleet, "fleet", nil, "`file or folder` with the clusters, such as the output of kubectl get managedclusters -o yaml")
-	f.StringSliceVar(&o.guardrails, "guardrails", nil, "`file or folder` with what else is on the hub: Guardrails, AccessRoles and Namespaces")
-	f.StringSliceVar(&o.bundles, "bundle", nil, "`name=file` of the archive of a GuardrailBundle. If the bundle is in the repository, its verification is done")
+	f.StringSliceVar(&o.beside.Fleet, "fleet", nil, "`file or folder` with the clusters, such as the output of kubectl get managedclusters -o yaml")
+	f.StringSliceVar(&o.beside.Guardrails, "guardrails", nil, "`file or folder` with what else is on the hub: Guardrails, AccessRoles and Namespaces")
+	f.StringSliceVar(&o.beside.Bundles, "bundle", nil, "`name=file` of the archive of a GuardrailBundle. If the bundle is in the repository, its verification is done")
 	f.BoolVar(&o.requireCeiling, "require-ceiling", false, "refuse grants in namespaces that have no ceiling, as the controller does with the same flag")
 	f.StringVar(&o.now, "now", "", "`instant` of judging, as in 2026-01-05T10:00:00Z (default the clock's)")
 	return c
 }
-
-// beside are the kinds that --guardrails adds.
-var beside = []string{v1alpha1.GuardrailKind, v1alpha1.AccessRoleKind, v1alpha1.GuardrailBundleKind, namespaceKind}
 
 func run(out io.Writer, name string, o options) error {
 	write, known := map[string]func(io.Writer, *judge) error{"text": writeText, "json": writeJSON, "junit": writeJUnit}[o.output]
 	if !known {
 		return fmt.Errorf("cannot write %q: --output is text, json or junit", o.output)
 	}
-	r, err := newRead()
+	r, err := offline.New()
 	if err != nil {
 		return err
 	}
-	j := &judge{read: r, now: time.Now(), requireCeiling: o.requireCeiling, bundles: map[string]bool{}}
+	j := &judge{Repository: r, now: time.Now(), requireCeiling: o.requireCeiling}
 	if o.now != "" {
 		if j.now, err = time.Parse(time.RFC3339, o.now); err != nil {
 			return fmt.Errorf("cannot read --now %q: an instant such as 2026-01-05T10:00:00Z is expected", o.now)
 		}
 	}
-	if err := j.path(name, nil); err != nil {
+	if err := j.Read(name, nil); err != nil {
 		return fmt.Errorf("cannot lint %q: %w", name, err)
 	}
-	if len(j.objects)+len(j.findings) == 0 {
+	if len(j.Objects)+len(j.Findings) == 0 {
 		return fmt.Errorf("cannot lint %q: there is nothing of %s in it", name, v1alpha1.GroupVersion.Group)
 	}
-	for _, p := range o.guardrails {
-		if err := j.path(p, beside); err != nil {
-			return fmt.Errorf("cannot read --guardrails %q: %w", p, err)
-		}
-	}
-	for _, p := range o.fleet {
-		before := j.inventoried
-		if err := j.path(p, []string{}); err != nil {
-			return fmt.Errorf("cannot read --fleet %q: %w", p, err)
-		}
-		if j.inventoried == before {
-			return fmt.Errorf("cannot read --fleet %q: there is no cluster in it", p)
-		}
-	}
-	for _, b := range o.bundles {
-		if err := j.bundle(b); err != nil {
-			return err
-		}
+	if err := j.ReadBeside(o.beside); err != nil {
+		return err
 	}
 	if err := j.all(); err != nil {
 		return fmt.Errorf("cannot lint %q: %w", name, err)
@@ -125,50 +101,6 @@ func run(out io.Writer, name string, o options) error {
 	return nil
 }
 
-// bundle adds the guardrails of NAME=FILE.
-func (j *judge) bundle(flag string) error {
-	name, file, found := strings.Cut(flag, "=")
-	if !found || name == "" {
-		return fmt.Errorf("cannot read --bundle %q: name=file is expected", flag)
-	}
-	archive, err := os.ReadFile(file)
-	if err != nil {
-		return fmt.Errorf("cannot read --bundle %q: %w", flag, err)
-	}
-	opened, err := bundle.Open(archive)
-	if err != nil {
-		return fmt.Errorf("cannot read --bundle %q: bundle %q %w", flag, name, err)
-	}
-	spec, place := &v1alpha1.GuardrailBundleSpec{}, manifest.Place{File: file}
-	verify := func() error { return nil }
-	for _, o := range j.of(v1alpha1.GuardrailBundleKind) {
-		if o.name == name {
-			spec, place = &o.typed.(*v1alpha1.GuardrailBundle).Spec, o.place("")
-			verify = func() error { return verified(opened, spec) }
-		}
-	}
-	var guardrails []*guardrail.Guardrail
-	problem := verify()
-	if problem == nil {
-		guardrails, problem = opened.Guardrails(name, spec)
-	}
-	j.bundles[name] = true
-	j.bundled = append(j.bundled, guardrails...)
-	if problem != nil {
-		j.tell(finding{severity: invalid, place: place, object: v1alpha1.GuardrailBundleKind + " " + name, message: problem.Error()})
-	}
-	return nil
-}
-
-// verified as the GuardrailBundle says.
-func verified(b *bundle.Bundle, spec *v1alpha1.GuardrailBundleSpec) error {
-	if spec.Verification == nil {
-		return b.VerifyUnsigned()
-	}
-	_, err := b.Verify(spec.Verification)
-	return err
-}
-
 // summary counts.
 type summary struct {
 	Grants     int `json:"grants"`
@@ -181,17 +113,17 @@ type summary struct {
 
 // summarize counts grants that are refused, however many guardrails refuse them.
 func (j *judge) summarize() summary {
-	s := summary{Grants: j.count(v1alpha1.AccessGrantKind), Guardrails: j.count(v1alpha1.GuardrailKind) + len(j.bundled)}
+	s := summary{Grants: j.Count(v1alpha1.AccessGrantKind), Guardrails: j.Count(v1alpha1.GuardrailKind) + j.Bundled()}
 	grants := map[string]struct{}{}
-	for i := range j.findings {
-		switch f := &j.findings[i]; f.severity {
-		case refused:
-			grants[f.object] = struct{}{}
-		case invalid:
+	for i := range j.Findings {
+		switch f := &j.Findings[i]; f.Severity {
+		case offline.Refused:
+			grants[f.Object] = struct{}{}
+		case offline.Invalid:
 			s.Errors++
-		case warning:
+		case offline.Warning:
 			s.Warnings++
-		case note:
+		case offline.Note:
 			s.Notes++
 		}
 	}

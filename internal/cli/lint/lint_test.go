@@ -20,6 +20,7 @@ import (
 
 	"github.com/sallyport-dev/sallyport/api/v1alpha1"
 	"github.com/sallyport-dev/sallyport/internal/bundle"
+	"github.com/sallyport-dev/sallyport/internal/cli/offline"
 )
 
 const (
@@ -182,7 +183,7 @@ spec:
 	lint := func(files map[string]string, bundles ...string) string {
 		dir := write(t, files)
 		var out bytes.Buffer
-		err := run(&out, dir, options{output: "text", bundles: bundles})
+		err := run(&out, dir, options{output: "text", beside: offline.Beside{Bundles: bundles}})
 		text := strings.ReplaceAll(out.String(), dir+"/", "")
 		if err != nil {
 			text += "error: " + err.Error()

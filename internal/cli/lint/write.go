@@ -10,6 +10,7 @@ import (
 
 	"github.com/sallyport-dev/sallyport/api/v1alpha1"
 	"github.com/sallyport-dev/sallyport/internal/cli/junit"
+	"github.com/sallyport-dev/sallyport/internal/cli/offline"
 	"github.com/sallyport-dev/sallyport/internal/core/guardrail"
 )
 
@@ -18,17 +19,17 @@ import (
 func writeText(w io.Writer, j *judge) error {
 	tab := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	var general []string
-	for i := range j.findings {
-		f := &j.findings[i]
-		if f.place.File == "" {
-			general = append(general, fmt.Sprintf("%s: %s\n", f.severity, f.text()))
+	for i := range j.Findings {
+		f := &j.Findings[i]
+		if f.Place.File == "" {
+			general = append(general, fmt.Sprintf("%s: %s\n", f.Severity, f.Text()))
 			continue
 		}
-		text := f.text()
-		if f.build != "" {
-			text += " [built by " + guardrail.OneLine(f.build) + "]"
+		text := f.Text()
+		if f.Build != "" {
+			text += " [built by " + guardrail.OneLine(f.Build) + "]"
 		}
-		fmt.Fprintf(tab, "%s\t%s\t%s\t%s\n", guardrail.OneLine(f.place.String()), f.severity, cmp.Or(guardrail.OneLine(f.object), "-"), text)
+		fmt.Fprintf(tab, "%s\t%s\t%s\t%s\n", guardrail.OneLine(f.Place.String()), f.Severity, cmp.Or(guardrail.OneLine(f.Object), "-"), text)
 	}
 	if err := tab.Flush(); err != nil {
 		return err
@@ -69,13 +70,13 @@ type (
 
 func writeJSON(w io.Writer, j *judge) error {
 	out := results{Summary: j.summarize(), Findings: []findingJSON{}}
-	for i := range j.findings {
-		f := &j.findings[i]
+	for i := range j.Findings {
+		f := &j.Findings[i]
 		x := findingJSON{
-			Severity: f.severity.String(), File: f.place.File, Line: f.place.Line, Column: f.place.Column,
-			Build: f.build, Object: f.object, Field: f.field, Message: f.message,
+			Severity: f.Severity.String(), File: f.Place.File, Line: f.Place.Line, Column: f.Place.Column,
+			Build: f.Build, Object: f.Object, Field: f.Field, Message: f.Message,
 		}
-		if r := f.reason; r != nil {
+		if r := f.Reason; r != nil {
 			x.Guardrail, x.Enforcement, x.Message = r.Guardrail, string(r.Enforcement), r.Message
 			x.Failed, x.Detail, x.Exception = r.Failed, r.Detail, r.Exception
 		}
@@ -101,21 +102,21 @@ func writeJUnit(w io.Writer, j *judge) error {
 		}
 		return i
 	}
-	for _, o := range j.of(v1alpha1.AccessGrantKind) {
-		p := o.place("")
-		add(o.label(), p.File, p.Line)
+	for _, o := range j.Of(v1alpha1.AccessGrantKind) {
+		p := o.Place("")
+		add(o.Label(), p.File, p.Line)
 	}
-	for i := range j.findings {
-		f := &j.findings[i]
-		c := &s.Cases[add(f.object, f.place.File, f.place.Line)]
-		text := f.text()
-		if f.place.File != "" {
-			text = guardrail.OneLine(f.place.String()) + ": " + text
+	for i := range j.Findings {
+		f := &j.Findings[i]
+		c := &s.Cases[add(f.Object, f.Place.File, f.Place.Line)]
+		text := f.Text()
+		if f.Place.File != "" {
+			text = guardrail.OneLine(f.Place.String()) + ": " + text
 		}
-		if f.severity <= invalid {
+		if f.Severity <= offline.Invalid {
 			c.Failures = append(c.Failures, text)
 		} else {
-			c.Notes = append(c.Notes, f.severity.String()+": "+text)
+			c.Notes = append(c.Notes, f.Severity.String()+": "+text)
 		}
 	}
 	return junit.Write(w, s)

@@ -1,4 +1,4 @@
-package lint
+package offline
 
 import (
 	"context"
@@ -16,9 +16,8 @@ import (
 	"github.com/sallyport-dev/sallyport/internal/inventory/served"
 )
 
-// offline is a hub of files, from which the inventory reads the fleet as it would
-// from another.
-type offline struct {
+// hub of files, from which the inventory reads the fleet as it would from another.
+type hub struct {
 	scheme  *runtime.Scheme
 	objects map[schema.GroupKind][]unstructured.Unstructured
 }
@@ -27,7 +26,7 @@ type offline struct {
 var errGet = errors.New("objects are listed, and not read one by one")
 
 // inventoryKinds are the kinds of files that the inventory is read from. Secrets
-// are not: what comes out of a cluster for lint to read should have none.
+// are not: what comes out of a cluster to be read here should have none.
 func inventoryKinds() []schema.GroupKind {
 	kinds := inventory.Kinds(inventory.Options{ProfileNamespaces: []string{"any"}})
 	out := make([]schema.GroupKind, 0, len(kinds))
@@ -37,19 +36,13 @@ func inventoryKinds() []schema.GroupKind {
 	return out
 }
 
-func newOffline(objects map[schema.GroupKind][]unstructured.Unstructured) (*offline, error) {
-	h := &offline{scheme: runtime.NewScheme(), objects: objects}
+func newHub(objects map[schema.GroupKind][]unstructured.Unstructured) (*hub, error) {
+	h := &hub{scheme: runtime.NewScheme(), objects: objects}
 	return h, inventory.AddToScheme(h.scheme)
 }
 
-// knowsClusters reports whether there is any object that is a cluster.
-func knowsClusters(objects map[schema.GroupKind][]unstructured.Unstructured) bool {
-	return slices.ContainsFunc([]schema.GroupVersionKind{inventory.ManagedClusterKind, inventory.KarmadaClusterKind, inventory.ClusterProfileKind},
-		func(k schema.GroupVersionKind) bool { return len(objects[k.GroupKind()]) > 0 })
-}
-
 // profileNamespaces are those that have ClusterProfiles.
-func (h *offline) profileNamespaces() []string {
+func (h *hub) profileNamespaces() []string {
 	out := []string{}
 	for i := range h.objects[inventory.ClusterProfileKind.GroupKind()] {
 		out = append(out, h.objects[inventory.ClusterProfileKind.GroupKind()][i].GetNamespace())
@@ -61,7 +54,7 @@ func (h *offline) profileNamespaces() []string {
 // Status of a kind: a hub that has no object of a kind need not serve it. Bindings of
 // cluster sets are committed with grants, but which clusters are in the sets only
 // the hub knows; without them the bindings say nothing.
-func (h *offline) Status(kind schema.GroupKind) served.Status {
+func (h *hub) Status(kind schema.GroupKind) served.Status {
 	if len(h.objects[kind]) == 0 || kind == inventory.ManagedClusterSetBindingKind.GroupKind() && len(h.objects[inventory.ManagedClusterSetKind.GroupKind()]) == 0 {
 		return served.Status{State: served.Absent}
 	}
@@ -69,12 +62,12 @@ func (h *offline) Status(kind schema.GroupKind) served.Status {
 }
 
 // Get is not what an inventory does.
-func (h *offline) Get(context.Context, client.ObjectKey, client.Object, ...client.GetOption) error {
+func (h *hub) Get(context.Context, client.ObjectKey, client.Object, ...client.GetOption) error {
 	return errGet
 }
 
 // List the objects of a kind in all namespaces.
-func (h *offline) List(_ context.Context, into client.ObjectList, _ ...client.ListOption) error {
+func (h *hub) List(_ context.Context, into client.ObjectList, _ ...client.ListOption) error {
 	gvk, err := apiutil.GVKForObject(into, h.scheme)
 	if err != nil {
 		return err
