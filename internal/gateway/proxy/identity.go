@@ -1,0 +1,123 @@
+package proxy
+
+import (
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+
+	"k8s.io/apiserver/pkg/authentication/user"
+
+	"github.com/sallyport-dev/sallyport/internal/core/guardrail"
+)
+
+const (
+	impersonateUser  = "Impersonate-User"
+	impersonateUID   = "Impersonate-Uid"
+	impersonateGroup = "Impersonate-Group"
+	impersonateExtra = "Impersonate-Extra-"
+)
+
+// identity is who a request is from, in the headers of Kubernetes' impersonation. It is a
+// function of the user and of the groups that may be told, and of nothing else (S2).
+type identity http.Header
+
+// identityOf a user with the groups that a grant names on the cluster. An error is for
+// the caller: what cannot be told exactly is not told at all (S5, S6).
+func identityOf(u *guardrail.User, groups []string) (identity, error) {
+	if u.Name == "" {
+		return nil, fmt.Errorf("the user has no name")
+	}
+	if err := sendable("the user's name", u.Name); err != nil {
+		return nil, err
+	}
+	h := identity{impersonateUser: {u.Name}}
+	if u.UID != "" {
+		if err := sendable("the user's UID", u.UID); err != nil {
+			return nil, err
+		}
+		h[impersonateUID] = []string{u.UID}
+	}
+	for _, g := range groups {
+		switch {
+		case g == "":
+			return nil, fmt.Errorf("the user has a group without a name")
+		case g == user.SystemPrivilegedGroup || g == user.NodesGroup:
+			continue // S7: no grant names them, and they are never told
+		}
+		if err := sendable("the name of a group", g); err != nil {
+			return nil, err
+		}
+		h[impersonateGroup] = append(h[impersonateGroup], g)
+	}
+	for _, key := range slices.Sorted(maps.Keys(u.Extra)) {
+		values := u.Extra[key]
+		// The member reads keys in lower case: what differs in case only would be one.
+		if key == "" || key != strings.ToLower(key) {
+			return nil, fmt.Errorf("the user has an extra attribute whose key is empty or not in lower case")
+		}
+		for _, v := range values {
+			if err := sendable("an extra attribute of the user", v); err != nil {
+				return nil, err
+			}
+		}
+		if len(values) > 0 {
+			h[http.CanonicalHeaderKey(impersonateExtra+escapeKey(key))] = slices.Clone(values)
+		}
+	}
+	return h, nil
+}
+
+// sendable refuses what a header would change: the receiver trims white space.
+func sendable(what, s string) error {
+	if s != strings.TrimSpace(s) || strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+		return fmt.Errorf("%s begins or ends with white space or has control characters, and cannot be told to a member", what)
+	}
+	return nil
+}
+
+// escapeKey writes what a header's name cannot have as %XX, by which the member reads it.
+func escapeKey(key string) string {
+	var b strings.Builder
+	for i := range len(key) {
+		if c := key[i]; c != '%' && isTokenByte(c) {
+			b.WriteByte(c)
+		} else {
+			fmt.Fprintf(&b, "%%%02X", c)
+		}
+	}
+	return b.String()
+}
+
+// isTokenByte is RFC 9110's tchar.
+func isTokenByte(c byte) bool {
+	return c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0
+}
+
+// set replaces all that the caller has said of who it is (S1, S2). The headers are those
+// of the request to the member, without the hop-by-hop ones.
+func (i identity) set(h http.Header) {
+	for name := range h {
+		if isTheCallers(name) {
+			delete(h, name)
+		}
+	}
+	maps.Copy(h, i)
+}
+
+// isTheCallers reports whether a header is about who the caller is or by which way it
+// came, however it is spelled: some servers read an underscore as a hyphen.
+func isTheCallers(name string) bool {
+	n := strings.ReplaceAll(strings.ToLower(name), "_", "-")
+	switch n {
+	case "authorization", "cookie", "forwarded", "x-real-ip":
+		return true
+	}
+	for _, prefix := range []string{"impersonate-", "x-remote-", "x-forwarded-", "proxy-"} {
+		if strings.HasPrefix(n, prefix) {
+			return true
+		}
+	}
+	return false
+}

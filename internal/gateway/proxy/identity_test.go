@@ -1,0 +1,158 @@
+package proxy
+
+import (
+	"maps"
+	"net/http"
+	"net/url"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/sallyport-dev/sallyport/internal/core/guardrail"
+)
+
+// asMemberReads is who Kubernetes' impersonation filter finds in headers
+// (k8s.io/apiserver/pkg/endpoints/filters/impersonation).
+func asMemberReads(t testing.TB, h http.Header) guardrail.User {
+	t.Helper()
+	out := guardrail.User{Name: h.Get(impersonateUser), UID: h.Get(impersonateUID), Groups: h.Values(impersonateGroup)}
+	for name, values := range h {
+		key, ok := strings.CutPrefix(strings.ToLower(name), strings.ToLower(impersonateExtra))
+		if !ok {
+			continue
+		}
+		key, err := url.PathUnescape(key)
+		if err != nil {
+			t.Fatalf("%s cannot be read: %v", name, err)
+		}
+		if out.Extra == nil {
+			out.Extra = map[string][]string{}
+		}
+		if _, twice := out.Extra[key]; twice {
+			t.Fatalf("extra %q comes twice", key)
+		}
+		out.Extra[key] = values
+	}
+	return out
+}
+
+func TestIdentity(t *testing.T) {
+	extra := func(key string, values ...string) map[string][]string { return map[string][]string{key: values} }
+	tests := map[string]struct {
+		reason  string
+		user    guardrail.User
+		groups  []string
+		refused string
+	}{
+		"Plain":         {"Name, UID, groups and extra are told exactly.", guardrail.User{Name: "alice", UID: "6f8c", Extra: extra("authentication.kubernetes.io/credential-id", "X509SHA256=ab")}, []string{"devs", "ops"}, ""},
+		"NonASCII":      {"Names are not ASCII only.", guardrail.User{Name: "Zoë", Extra: extra("é/%", "ü", "")}, []string{"größe"}, ""},
+		"Colon":         {"Names have colons.", guardrail.User{Name: "system:serviceaccount:ns:name"}, []string{"system:serviceaccounts"}, ""},
+		"NoName":        {"S6: nobody.", guardrail.User{}, nil, "no name"},
+		"Blank":         {"S6: the receiver would trim it.", guardrail.User{Name: " "}, nil, "white space"},
+		"Trimmed":       {"The receiver would make alice of it.", guardrail.User{Name: "alice "}, nil, "white space"},
+		"Newline":       {"It would end the header.", guardrail.User{Name: "a\r\nImpersonate-Group: system:masters"}, nil, "control"},
+		"EmptyGroup":    {"S6: a group without a name.", guardrail.User{Name: "alice"}, []string{""}, "without a name"},
+		"TrimmedGroup":  {"It would be another group.", guardrail.User{Name: "alice"}, []string{"devs\t"}, "white space"},
+		"UpperExtra":    {"S5: the member reads keys in lower case.", guardrail.User{Name: "alice", Extra: extra("Scopes", "a")}, nil, "lower case"},
+		"EmptyExtraKey": {"S5: no key.", guardrail.User{Name: "alice", Extra: extra("", "a")}, nil, "lower case"},
+		"ExtraNewline":  {"It would end the header.", guardrail.User{Name: "alice", Extra: extra("a", "b\nc")}, nil, "control"},
+		"UIDNewline":    {"It would end the header.", guardrail.User{Name: "alice", UID: "a\nb"}, nil, "control"},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			h, err := identityOf(&tc.user, tc.groups)
+			if tc.refused != "" {
+				if err == nil || !strings.Contains(err.Error(), tc.refused) || strings.ContainsAny(err.Error(), "\r\n") {
+					t.Errorf("%s Got %v, want an error that says %q.", tc.reason, err, tc.refused)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := tc.user
+			want.Groups = tc.groups
+			if diff := cmp.Diff(want, asMemberReads(t, http.Header(h))); diff != "" {
+				t.Errorf("%s The member reads (-want +got):\n%s", tc.reason, diff)
+			}
+		})
+	}
+}
+
+func TestS7MastersAreNeverTold(t *testing.T) {
+	h, err := identityOf(&guardrail.User{Name: "alice"}, []string{"system:masters", "system:nodes", "devs"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"devs"}, http.Header(h).Values(impersonateGroup)); diff != "" {
+		t.Errorf("groups (-want +got):\n%s", diff)
+	}
+}
+
+// TestS2OutboundIdentity: whatever the caller sends, who is impersonated is the user.
+func TestS2OutboundIdentity(t *testing.T) {
+	who, err := identityOf(&guardrail.User{Name: "alice", UID: "1"}, []string{"devs"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{
+		"Impersonate-User", "impersonate-user", "IMPERSONATE-GROUP", "Impersonate-Uid", "Impersonate-Extra-Scopes", "Impersonate_User", "impersonate-extra_x",
+		"X-Remote-User", "x-remote-group", "X_Remote_Extra-a", "Authorization", "authorization", "Cookie", "Proxy-Authorization", "X-Forwarded-For", "Forwarded", "X-Forwarded_Client-Cert",
+	} {
+		h := http.Header{name: {"root"}, "Accept": {"application/json"}}
+		who.set(h)
+		want := http.Header{"Accept": {"application/json"}}
+		maps.Copy(want, http.Header(who))
+		if diff := cmp.Diff(want, h); diff != "" {
+			t.Errorf("%s gets through (-want +got):\n%s", name, diff)
+		}
+	}
+}
+
+// FuzzHeaders: S2, S5. What is sent is a function of the user alone, and the member reads
+// the user from it.
+func FuzzHeaders(f *testing.F) {
+	f.Add("alice", "6f8c", "devs", "scopes", "a", "Impersonate-User", "root")
+	f.Add("Zoë", "", "größe", "a/b%c", "ü", "impersonate_extra-x", "y")
+	f.Add("a b", " ", "x:y", "é", "", "Connection", "Impersonate-User")
+	f.Fuzz(func(t *testing.T, name, uid, group, key, value, header, sent string) {
+		u := guardrail.User{Name: name, UID: uid, Groups: []string{group}, Extra: map[string][]string{key: {value}}}
+		who, err := identityOf(&u, u.Groups)
+		if err != nil {
+			return
+		}
+		h, other := http.Header{}, http.Header{}
+		h.Add(header, sent)
+		who.set(h)
+		who.set(other)
+		identityIn := func(h http.Header) http.Header {
+			out := http.Header{}
+			for k, v := range h {
+				if isTheCallers(k) {
+					out[k] = v
+				}
+			}
+			return out
+		}
+		if !reflect.DeepEqual(identityIn(h), identityIn(other)) {
+			t.Errorf("with %q: %v, without: %v", header, h, other)
+		}
+		got := asMemberReads(t, h)
+		want := u
+		want.Groups = slices.DeleteFunc(slices.Clone(u.Groups), func(g string) bool { return g == "system:masters" || g == "system:nodes" })
+		if len(want.Groups) == 0 {
+			want.Groups = nil
+		}
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("the member reads %+v, want %+v", got, want)
+		}
+		for k := range h {
+			if isTheCallers(k) && strings.ContainsFunc(k, func(r rune) bool { return r > '~' || r < '!' || !isTokenByte(byte(r)) }) {
+				t.Errorf("%q is no name of a header", k)
+			}
+		}
+	})
+}
