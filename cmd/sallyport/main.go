@@ -43,7 +43,7 @@ func command(program string) *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(lint.Command(), guardrail.Command(), bundle.Command(), controllerCommand(), versionCommand())
+	root.AddCommand(lint.Command(), guardrail.Command(), bundle.Command(), controllerCommand(), gatewayCommand(), versionCommand())
 	return root
 }
 
