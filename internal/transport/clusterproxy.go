@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
@@ -17,7 +18,14 @@ import (
 
 // ClusterProxy is the entrypoint of Open Cluster Management's cluster-proxy: the
 // konnectivity server to which members' agents hold tunnels. The host to dial is the
-// cluster's name, by which the server finds the agent.
+// cluster's name, by which the server finds the agent, and which the agent resolves to
+// its own API server. Nothing else tells members apart here: an agent may claim another's
+// name. So what is dialled is not trusted until it has shown the member's certificate.
+//
+// Each connection has a tunnel of its own, as the client of konnectivity wants it. That
+// client ends a connection from which nobody has read for ten seconds although there is
+// something to read, since it would hold up the others of the same agent: a reader that
+// pauses a busy stream loses it.
 type ClusterProxy struct {
 	// Address of the entrypoint, HOST:PORT.
 	Address string
@@ -41,9 +49,13 @@ func (p *ClusterProxy) Dial(ctx context.Context, network, address string) (net.C
 	if err != nil {
 		return nil, err
 	}
-	// The tunnel outlives the dialling, and so is not of its context.
+	// The tunnel outlives the dialling, and until then ends with its context: by itself, the
+	// client waits for a server that says nothing.
 	alive, end := context.WithCancel(context.WithoutCancel(ctx))
-	tunnel, err := konnectivity.CreateSingleUseGrpcTunnelWithContext(ctx, alive, p.Address, grpc.WithTransportCredentials(creds))
+	outlives := context.AfterFunc(ctx, end)
+	tunnel, err := konnectivity.CreateSingleUseGrpcTunnelWithContext(ctx, alive, p.Address,
+		grpc.WithTransportCredentials(creds),
+		grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) { return direct(ctx, "tcp", address) }))
 	if err != nil {
 		end()
 		return nil, fmt.Errorf("cannot open a tunnel: %w", err)
@@ -53,7 +65,11 @@ func (p *ClusterProxy) Dial(ctx context.Context, network, address string) (net.C
 		end()
 		return nil, fmt.Errorf("cannot dial through the tunnel: %w", err)
 	}
-	return &tunnelledConn{Conn: conn, end: sync.OnceFunc(end)}, nil
+	if !outlives() {
+		end()
+		return nil, fmt.Errorf("cannot dial through the tunnel: %w", context.Cause(ctx))
+	}
+	return &tunnelledConn{Conn: conn, address: tunnelAddr(address), end: end}, nil
 }
 
 func (p *ClusterProxy) credentials() (credentials.TransportCredentials, error) {
@@ -72,13 +88,44 @@ func (p *ClusterProxy) credentials() (credentials.TransportCredentials, error) {
 	return credentials.NewTLS(&tls.Config{RootCAs: roots, Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}), nil
 }
 
+// tunnelledConn is a connection with its tunnel.
 type tunnelledConn struct {
 	net.Conn
-	end func()
+	address tunnelAddr
+	closing sync.Once
+	end     context.CancelFunc
 }
 
-// Close ends the tunnel too.
+// farewell is how long the other end may take to hear that a connection is closed.
+const farewell = time.Second
+
+// Close ends the tunnel too. It does not wait: the client waits for the other end to
+// agree, ten seconds long where there is none any more, and pools close connections one
+// after another.
 func (c *tunnelledConn) Close() error {
-	defer c.end()
-	return c.Conn.Close()
+	c.closing.Do(func() {
+		late := time.AfterFunc(farewell, c.end)
+		go func() {
+			defer c.end()
+			defer late.Stop()
+			_ = c.Conn.Close() // says only that nobody answered
+		}()
+	})
+	return nil
 }
+
+// LocalAddr is where the tunnel ends: the client has none, and whoever traces requests
+// expects one.
+func (c *tunnelledConn) LocalAddr() net.Addr { return c.address }
+
+// RemoteAddr is what was dialled.
+func (c *tunnelledConn) RemoteAddr() net.Addr { return c.address }
+
+// tunnelAddr is HOST:PORT, as the agent dials it.
+type tunnelAddr string
+
+// Network is not one that this side could dial by.
+func (tunnelAddr) Network() string { return "tunnel" }
+
+// String is HOST:PORT.
+func (a tunnelAddr) String() string { return string(a) }

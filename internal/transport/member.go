@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"strings"
@@ -20,6 +21,8 @@ const (
 	idleTimeout      = 90 * time.Second
 	// unacknowledged is how long what was sent may stay so.
 	unacknowledged = 10 * time.Second
+	// pingAfter is how long an HTTP/2 connection may say nothing.
+	pingAfter = 15 * time.Second
 	// idleConnections that are kept for one member: above it, a burst dials anew.
 	idleConnections = 128
 )
@@ -33,7 +36,9 @@ type member struct {
 	key        string // see description
 	credential atomic.Pointer[credential]
 	breaker    breaker
-	base       *http.Transport
+	// requests and upgrades are by one pool, unless requests share HTTP/2 connections:
+	// only HTTP/1.1 switches protocols.
+	requests, upgrades *http.Transport
 }
 
 // newMember is the one constructor of transports by which people's requests reach
@@ -44,41 +49,66 @@ func newMember(d *description, o *MembersOptions) *member {
 	dial := direct
 	if d.tunnelled {
 		if dial = o.Tunnel; dial == nil {
-			dial = func(context.Context, string, string) (net.Conn, error) {
-				return nil, errors.New("there is no tunnel of cluster-proxy")
-			}
+			dial = noTunnel
 		}
 	}
-	dial = o.Metrics.counting(d.cluster, dial)
 	config := &tls.Config{RootCAs: d.roots, ServerName: d.serverName, MinVersion: tls.VersionTLS12}
 	if config.ServerName == "" {
 		config.ServerName = d.server.Hostname()
 	}
+	m.upgrades = m.pool(o.Metrics.counting(d.cluster, dial), config, o)
+	m.requests = m.upgrades
 	if o.HTTP2 {
-		config.NextProtos = []string{"h2", "http/1.1"}
+		shared := config.Clone()
+		shared.NextProtos = []string{"h2", "http/1.1"}
+		m.requests = m.pool(o.Metrics.counting(d.cluster, dial), shared, o)
+		m.requests.ForceAttemptHTTP2 = true
+		m.requests.HTTP2 = &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: unacknowledged}
 	}
-	m.base = &http.Transport{
+	m.route = Route{Cluster: d.cluster, URL: d.server, Transport: noRedirects{&impersonating{m}}}
+	return m
+}
+
+// pool of connections to the member.
+func (m *member) pool(dial Dialer, config *tls.Config, o *MembersOptions) *http.Transport {
+	return &http.Transport{
 		// Of the environment nothing is asked: no proxy.
 		DialTLSContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			if wait := m.breaker.try(o.Now()); wait > 0 {
+				return nil, m.down(wait)
+			}
 			conn, err := connect(ctx, dial, network, address, config)
 			switch {
 			case err == nil:
 				m.breaker.success()
-			case !errors.Is(err, context.Canceled):
+			case ctx.Err() != nil:
+				m.breaker.abandoned()
+			default:
 				m.breaker.failure(o.Now())
-				o.Metrics.failed(d.cluster)
+				o.Metrics.failed(m.route.Cluster)
 			}
 			return conn, err
 		},
-		ForceAttemptHTTP2:   o.HTTP2,
 		MaxIdleConnsPerHost: idleConnections,
 		IdleConnTimeout:     idleTimeout,
 		DisableCompression:  true, // bodies pass as they are
-		// What a member says before it is asked is nothing that anybody waits for.
+		// A member may not fill the memory of the gateway with its headers.
 		MaxResponseHeaderBytes: 1 << 20,
 	}
-	m.route = Route{Cluster: d.cluster, URL: d.server, Transport: &impersonating{m, noRedirects{m.base}}}
-	return m
+}
+
+func (m *member) down(wait time.Duration) *Unavailable {
+	return &Unavailable{Cluster: m.route.Cluster, Reason: "does not answer", RetryAfter: wait}
+}
+
+// close the connections that nobody uses. One in use ends with its request.
+func (m *member) close() {
+	m.requests.CloseIdleConnections()
+	m.upgrades.CloseIdleConnections()
+}
+
+func noTunnel(context.Context, string, string) (net.Conn, error) {
+	return nil, errors.New("there is no tunnel of cluster-proxy")
 }
 
 // connect by TLS.
@@ -99,12 +129,6 @@ func connect(ctx context.Context, dial Dialer, network, address string, config *
 	return conn, nil
 }
 
-// impersonating sends requests as a member's impersonator.
-type impersonating struct {
-	member *member
-	to     http.RoundTripper
-}
-
 // ErrNobody is the error of a request that says of nobody that it is on their behalf,
 // or of more than one: the impersonator has no business of its own (S6).
 var ErrNobody = errors.New("a request to a member is on behalf of exactly one user")
@@ -113,11 +137,12 @@ var ErrNobody = errors.New("a request to a member is on behalf of exactly one us
 // neither followed nor passed on (S4).
 var ErrRedirect = errRedirect
 
+// impersonating sends requests as a member's impersonator.
+type impersonating struct{ member *member }
+
 // RoundTrip sends a request that has no credential yet.
 func (t *impersonating) RoundTrip(r *http.Request) (*http.Response, error) {
-	users := r.Header["Impersonate-User"]
-	_, other := r.Header["Authorization"]
-	if len(users) != 1 || strings.TrimSpace(users[0]) == "" || other {
+	if !onBehalf(r.Header) {
 		if r.Body != nil {
 			r.Body.Close()
 		}
@@ -125,9 +150,37 @@ func (t *impersonating) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	// The request is not the transport's to change, and its headers are changed.
 	sent := *r
-	sent.Header = r.Header.Clone()
-	sent.Header["Authorization"] = []string{"Bearer " + t.member.credential.Load().token}
-	return t.to.RoundTrip(&sent)
+	sent.Header = maps.Clone(r.Header)
+	sent.Header["Authorization"] = t.member.credential.Load().authorization
+	by := t.member.requests
+	if len(r.Header["Upgrade"]) > 0 {
+		by = t.member.upgrades
+	}
+	resp, err := by.RoundTrip(&sent)
+	if err == nil {
+		t.member.breaker.success()
+	}
+	return resp, err
+}
+
+// onBehalf of exactly one user, and with no credential. Keys are looked at in whatever
+// case they are, since a member does not tell them apart.
+func onBehalf(h http.Header) bool {
+	users := 0
+	for key, values := range h {
+		switch {
+		case strings.EqualFold(key, "Authorization"):
+			return false
+		case strings.EqualFold(key, "Impersonate-User"):
+			for _, user := range values {
+				if strings.TrimSpace(user) == "" {
+					return false
+				}
+			}
+			users += len(values)
+		}
+	}
+	return users == 1
 }
 
 // direct dials, and notices a peer that is gone.

@@ -40,18 +40,20 @@ type MembersOptions struct {
 // request on, over the connections that there are. Its methods may be called from any
 // number of goroutines, and Route takes no lock.
 type Members struct {
-	o  MembersOptions
-	mu sync.Mutex // of those who change routes
+	namespace string
+	o         MembersOptions
+	mu        sync.Mutex // of those who change routes
 	// routes by cluster. The map is replaced and not changed.
 	routes atomic.Pointer[map[string]*member]
 }
 
-// NewMembers knows no member yet.
-func NewMembers(o MembersOptions) *Members {
+// NewMembers knows no member yet. Secrets are the gateway's in that namespace, and "" is
+// none.
+func NewMembers(namespace string, o MembersOptions) *Members {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	m := &Members{o: o}
+	m := &Members{namespace: namespace, o: o}
 	m.routes.Store(&map[string]*member{})
 	return m
 }
@@ -67,7 +69,7 @@ func (m *Members) Route(cluster string) (*Route, error) {
 		return nil, &Unavailable{Cluster: cluster, Reason: "cannot be reached: the gateway's credential there has expired", RetryAfter: noRoute}
 	}
 	if wait := to.breaker.wait(now); wait > 0 {
-		return nil, &Unavailable{Cluster: cluster, Reason: "does not answer", RetryAfter: wait}
+		return nil, to.down(wait)
 	}
 	return &to.route, nil
 }
@@ -82,12 +84,13 @@ func (m *Members) Has(cluster string) bool { return (*m.routes.Load())[cluster] 
 // Set the route of the cluster that a Secret is for. An error names the Secret and what
 // of it cannot be used, and nothing of what is in it; the cluster then has no route.
 func (m *Members) Set(s *corev1.Secret) error {
-	cluster := s.Labels[v1alpha1.ClusterLabel]
-	if s.Type != v1alpha1.RouteSecretType || s.Labels[v1alpha1.ManagedByLabel] != v1alpha1.ManagedByValue || s.Name != v1alpha1.RouteNamePrefix+cluster {
+	cluster, ok := m.clusterOf(s)
+	if !ok {
 		return nil // it is none of ours
 	}
-	if !s.DeletionTimestamp.IsZero() {
-		m.Remove(cluster)
+	if s.Type != v1alpha1.RouteSecretType || s.Labels[v1alpha1.ManagedByLabel] != v1alpha1.ManagedByValue ||
+		s.Labels[v1alpha1.ClusterLabel] != cluster || !s.DeletionTimestamp.IsZero() {
+		m.Remove(cluster) // nor is it any longer, if it was
 		return nil
 	}
 	d, err := parse(s)
@@ -101,16 +104,27 @@ func (m *Members) Set(s *corev1.Secret) error {
 		old.credential.Store(&d.credential)
 		return nil
 	}
-	now := newMember(d, &m.o)
-	m.replace(cluster, now)
+	m.replace(cluster, newMember(d, &m.o))
 	return nil
+}
+
+// clusterOf a Secret, by its name: labels can be taken off it.
+func (m *Members) clusterOf(s client.Object) (string, bool) {
+	if m.namespace == "" || s.GetNamespace() != m.namespace {
+		return "", false
+	}
+	cluster, ok := strings.CutPrefix(s.GetName(), v1alpha1.RouteNamePrefix)
+	return cluster, ok && cluster != ""
 }
 
 // Remove the route of a cluster, if there is one.
 func (m *Members) Remove(cluster string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.replace(cluster, nil)
+	if m.Has(cluster) {
+		m.replace(cluster, nil)
+		m.o.Metrics.forget(cluster)
+	}
 }
 
 // replace is called with the lock. What the old route carries ends by itself; its idle
@@ -125,7 +139,7 @@ func (m *Members) replace(cluster string, with *member) {
 	}
 	m.routes.Store(&routes)
 	if old != nil {
-		old.base.CloseIdleConnections()
+		go old.close() // what is at the other end may take its time
 	}
 }
 
@@ -151,8 +165,10 @@ func (m *Members) Watch(ctx context.Context, secrets cache.Informers, refused fu
 			if gone, ok := o.(toolscache.DeletedFinalStateUnknown); ok {
 				o = gone.Obj
 			}
-			if s, ok := o.(client.Object); ok && strings.HasPrefix(s.GetName(), v1alpha1.RouteNamePrefix) {
-				m.Remove(strings.TrimPrefix(s.GetName(), v1alpha1.RouteNamePrefix))
+			if s, ok := o.(client.Object); ok {
+				if cluster, ok := m.clusterOf(s); ok {
+					m.Remove(cluster)
+				}
 			}
 		},
 	})
@@ -176,8 +192,8 @@ type description struct {
 
 // credential of the impersonator on a member.
 type credential struct {
-	token   string
-	expires time.Time // zero for never
+	authorization []string  // the header's values; shared by all requests, and never changed
+	expires       time.Time // zero for never
 }
 
 // parse a route Secret. It quotes nothing of it.
@@ -189,14 +205,15 @@ func parse(s *corev1.Secret) (*description, error) {
 	d := &description{
 		cluster: s.Labels[v1alpha1.ClusterLabel], server: *server,
 		roots: x509.NewCertPool(), serverName: string(s.Data[v1alpha1.RouteServerName]),
-		credential: credential{token: string(s.Data[v1alpha1.RouteToken])},
 	}
 	if !d.roots.AppendCertsFromPEM(s.Data[v1alpha1.RouteCA]) {
 		return nil, errors.New("data[" + v1alpha1.RouteCA + "] has no certificate")
 	}
-	if d.credential.token == "" || strings.ContainsFunc(d.credential.token, func(r rune) bool { return r <= ' ' || r > '~' }) {
+	token := string(s.Data[v1alpha1.RouteToken])
+	if token == "" || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		return nil, errors.New("data." + v1alpha1.RouteToken + " is no token")
 	}
+	d.credential.authorization = []string{"Bearer " + token}
 	switch via := string(s.Data[v1alpha1.RouteVia]); via {
 	case "":
 	case v1alpha1.RouteViaClusterProxy:

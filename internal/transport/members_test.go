@@ -3,10 +3,13 @@ package transport
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
+	"log"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -41,12 +44,15 @@ type asked struct{ authorization, user string }
 func memberServer(t *testing.T, answer http.HandlerFunc) (*httptest.Server, chan asked) {
 	t.Helper()
 	seen := make(chan asked, 16)
-	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		seen <- asked{r.Header.Get("Authorization"), r.Header.Get("Impersonate-User")}
 		if answer != nil {
 			answer(w, r)
 		}
 	}))
+	s.EnableHTTP2 = true
+	s.Config.ErrorLog = log.New(io.Discard, "", 0) // of handshakes that a test has fail
+	s.StartTLS()
 	t.Cleanup(s.Close)
 	return s, seen
 }
@@ -96,7 +102,7 @@ func route(t *testing.T, m *Members, cluster string) *Route {
 func TestMemberCredentials(t *testing.T) {
 	a, seenA := memberServer(t, nil)
 	b, seenB := memberServer(t, nil)
-	m := NewMembers(MembersOptions{})
+	m := NewMembers("sallyport-gateway", MembersOptions{})
 	set(t, m, routeTo("a", a, "token-a"))
 	set(t, m, routeTo("b", b, "token-b"))
 	for range 2 {
@@ -139,7 +145,7 @@ func isUnavailable(err error, reason string) bool {
 // is not sent.
 func TestS6Nobody(t *testing.T) {
 	server, seen := memberServer(t, nil)
-	m := NewMembers(MembersOptions{})
+	m := NewMembers("sallyport-gateway", MembersOptions{})
 	set(t, m, routeTo("a", server, "token"))
 	r := route(t, m, "a")
 	for name, change := range map[string]func(http.Header){
@@ -150,6 +156,14 @@ func TestS6Nobody(t *testing.T) {
 		"Own": func(h http.Header) {
 			h.Set("Impersonate-User", "alice")
 			h.Set("Authorization", "Bearer mine")
+		},
+		"OwnByCase": func(h http.Header) {
+			h.Set("Impersonate-User", "alice")
+			h["authorization"] = []string{"Bearer mine"}
+		},
+		"TwoByCase": func(h http.Header) {
+			h.Set("Impersonate-User", "alice")
+			h["impersonate-user"] = []string{"bob"}
 		},
 	} {
 		request := requestAs(t, r, "")
@@ -169,7 +183,7 @@ func TestS4MembersRedirect(t *testing.T) {
 		server, seen := memberServer(t, func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "https://elsewhere.example/", code)
 		})
-		m := NewMembers(MembersOptions{})
+		m := NewMembers("sallyport-gateway", MembersOptions{})
 		set(t, m, routeTo("a", server, "token"))
 		r := route(t, m, "a")
 		for _, upgrade := range []bool{false, true} {
@@ -186,9 +200,15 @@ func TestS4MembersRedirect(t *testing.T) {
 	}
 }
 
-// TestUpgrade: what is switched to is a connection in both directions.
+// TestUpgrade: what is switched to is a connection in both directions, also where
+// requests share HTTP/2 connections, by which nothing can be switched to.
 func TestUpgrade(t *testing.T) {
+	protocols := make(chan string, 1)
 	server, _ := memberServer(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Upgrade") == "" {
+			protocols <- r.Proto
+			return
+		}
 		conn, buffered, err := http.NewResponseController(w).Hijack()
 		if err != nil {
 			t.Error(err)
@@ -199,46 +219,74 @@ func TestUpgrade(t *testing.T) {
 		line, _ := buffered.ReadString('\n')
 		fmt.Fprint(conn, line)
 	})
-	m := NewMembers(MembersOptions{})
-	set(t, m, routeTo("a", server, "token"))
-	r := route(t, m, "a")
-	request := requestAs(t, r, "alice")
-	request.Header.Set("Connection", "Upgrade")
-	request.Header.Set("Upgrade", "echo")
-	resp, err := r.Transport.RoundTrip(request)
-	if err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
-		t.Fatalf("got %v, %v", resp, err)
-	}
-	defer resp.Body.Close()
-	both, ok := resp.Body.(io.ReadWriter)
-	if !ok {
-		t.Fatal("the body cannot be written to")
-	}
-	fmt.Fprint(both, "hello\n")
-	if got, err := bufio.NewReader(both).ReadString('\n'); got != "hello\n" || err != nil {
-		t.Errorf("got %q, %v", got, err)
+	for want, o := range map[string]MembersOptions{"HTTP/1.1": {}, "HTTP/2.0": {HTTP2: true}} {
+		m := NewMembers("sallyport-gateway", o)
+		set(t, m, routeTo("a", server, "token"))
+		r := route(t, m, "a")
+		if err := send(t, r); err != nil {
+			t.Fatal(err)
+		}
+		if got := <-protocols; got != want {
+			t.Errorf("a request is by %s, want %s", got, want)
+		}
+		for _, protocol := range []string{"SPDY/3.1", "websocket"} {
+			request := requestAs(t, r, "alice")
+			request.Header.Set("Connection", "Upgrade")
+			request.Header.Set("Upgrade", protocol)
+			resp, err := r.Transport.RoundTrip(request)
+			if err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
+				t.Fatalf("%s beside %s: got %v, %v", protocol, want, resp, err)
+			}
+			both, ok := resp.Body.(io.ReadWriteCloser)
+			if !ok {
+				t.Fatal("the body cannot be written to")
+			}
+			fmt.Fprint(both, "hello\n")
+			if got, err := bufio.NewReader(both).ReadString('\n'); got != "hello\n" || err != nil {
+				t.Errorf("got %q, %v", got, err)
+			}
+			both.Close()
+		}
+		m.Remove("a")
 	}
 }
 
 // TestDown: a member that cannot be connected to is not asked for a while; then one
-// request tries. Others are reached all the time.
+// request tries. Others are reached all the time, and to look takes no turn.
 func TestDown(t *testing.T) {
 	up, _ := memberServer(t, nil)
-	down, _ := memberServer(t, nil)
+	gone := errors.New("gone")
+	var dials atomic.Int32
 	var now atomic.Int64
 	at := func(s int) { now.Store(int64(s) * int64(time.Second)) }
 	at(100)
-	m := NewMembers(MembersOptions{Now: func() time.Time { return time.Unix(0, now.Load()) }})
+	m := NewMembers("sallyport-gateway", MembersOptions{
+		Now: func() time.Time { return time.Unix(0, now.Load()) },
+		Tunnel: func(context.Context, string, string) (net.Conn, error) {
+			dials.Add(1)
+			return nil, gone
+		},
+	})
 	set(t, m, routeTo("up", up, "token"))
-	set(t, m, routeTo("down", down, "token"))
-	down.Close()
-	if err := send(t, route(t, m, "down")); err == nil {
-		t.Fatal("a member that is down answered")
+	behind := routeTo("down", up, "token")
+	behind.Data[v1alpha1.RouteVia] = []byte(v1alpha1.RouteViaClusterProxy)
+	set(t, m, behind)
+
+	first := route(t, m, "down")
+	if err := send(t, first); !errors.Is(err, gone) {
+		t.Fatalf("a member that is down: %v", err)
 	}
 	refused := func(reason string) {
 		t.Helper()
+		before := dials.Load()
 		if _, err := m.Route("down"); !isUnavailable(err, "does not answer") {
-			t.Errorf("%s Got %v.", reason, err)
+			t.Errorf("%s Got a route, or %v.", reason, err)
+		}
+		if err := send(t, first); !isUnavailable(err, "does not answer") {
+			t.Errorf("%s By the route of before: %v.", reason, err)
+		}
+		if dials.Load() != before {
+			t.Errorf("%s It was dialled.", reason)
 		}
 		if err := send(t, route(t, m, "up")); err != nil {
 			t.Errorf("another member is harmed: %v", err)
@@ -246,16 +294,19 @@ func TestDown(t *testing.T) {
 	}
 	refused("It has just failed.")
 	at(101)
-	trying := route(t, m, "down")
-	refused("One tries, the others wait.")
-	if err := send(t, trying); err == nil {
-		t.Fatal("a member that is down answered")
+	for range 3 { // looks
+		route(t, m, "down")
+	}
+	if err := send(t, first); !errors.Is(err, gone) {
+		t.Fatalf("nobody tries: %v", err)
 	}
 	at(102)
 	refused("It waits longer after the second failure.")
 	at(103)
-	route(t, m, "down")
-	set(t, m, routeTo("down", up, "token")) // it is back, elsewhere
+	if err := send(t, route(t, m, "down")); !errors.Is(err, gone) {
+		t.Fatalf("nobody tries: %v", err)
+	}
+	set(t, m, routeTo("down", up, "token")) // it is elsewhere
 	for range 3 {
 		if err := send(t, route(t, m, "down")); err != nil {
 			t.Errorf("it is back: %v", err)
@@ -263,10 +314,59 @@ func TestDown(t *testing.T) {
 	}
 }
 
+// TestBreaker is of one breaker, with a clock that is turned.
+func TestBreaker(t *testing.T) {
+	type step struct {
+		at   int // seconds
+		do   string
+		want int // seconds to wait
+	}
+	cases := map[string]struct {
+		reason string
+		steps  []step
+	}{
+		"Closed":    {"Everything passes.", []step{{0, "try", 0}, {0, "try", 0}}},
+		"Opens":     {"One failure is enough.", []step{{0, "failure", 0}, {0, "wait", 1}, {1, "wait", 0}}},
+		"OneTries":  {"The others wait for how it ends.", []step{{0, "failure", 0}, {1, "try", 0}, {1, "try", 1}, {5, "try", 1}}},
+		"LookOnly":  {"To look takes no turn.", []step{{0, "failure", 0}, {1, "wait", 0}, {1, "wait", 0}, {1, "try", 0}}},
+		"Success":   {"Everything passes again.", []step{{0, "failure", 0}, {1, "try", 0}, {1, "success", 0}, {1, "try", 0}, {1, "try", 0}}},
+		"Together":  {"A burst that fails counts once.", []step{{0, "failure", 0}, {0, "failure", 0}, {0, "failure", 0}, {0, "wait", 1}}},
+		"Abandoned": {"Who leaves gives the turn back.", []step{{0, "failure", 0}, {1, "try", 0}, {1, "abandoned", 0}, {1, "try", 0}}},
+		"Doubles": {"Up to a bound.", []step{
+			{0, "failure", 0}, {1, "try", 0}, {1, "failure", 0}, {1, "wait", 2}, {3, "try", 0}, {3, "failure", 0}, {3, "wait", 4},
+			{7, "try", 0}, {7, "failure", 0}, {7, "wait", 8}, {15, "try", 0}, {15, "failure", 0}, {15, "wait", 15},
+			{30, "try", 0}, {30, "failure", 0}, {30, "wait", 15},
+		}},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			var b breaker
+			for i, s := range tc.steps {
+				now, got := time.Unix(int64(s.at), 0), time.Duration(0)
+				switch s.do {
+				case "try":
+					got = b.try(now)
+				case "wait":
+					got = b.wait(now)
+				case "failure":
+					b.failure(now)
+				case "success":
+					b.success()
+				case "abandoned":
+					b.abandoned()
+				}
+				if want := time.Duration(s.want) * time.Second; got != want {
+					t.Errorf("step %d, %s at %d s: wait %s, want %s: %s", i, s.do, s.at, got, want, tc.reason)
+				}
+			}
+		})
+	}
+}
+
 func TestExpired(t *testing.T) {
 	server, _ := memberServer(t, nil)
 	now := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
-	m := NewMembers(MembersOptions{Now: func() time.Time { return now }})
+	m := NewMembers("sallyport-gateway", MembersOptions{Now: func() time.Time { return now }})
 	s := routeTo("a", server, "token")
 	s.Annotations[v1alpha1.RouteExpiresAnnotation] = "2030-01-01T01:00:00Z"
 	set(t, m, s)
@@ -292,7 +392,7 @@ func TestRefusedRoutes(t *testing.T) {
 		"Injection": {v1alpha1.RouteToken, secret + "\r\nImpersonate-User: root", "data.token"},
 		"Via":       {v1alpha1.RouteVia, secret, "data.via"},
 	} {
-		m := NewMembers(MembersOptions{})
+		m := NewMembers("sallyport-gateway", MembersOptions{})
 		set(t, m, routeTo("a", server, "token"))
 		s := routeTo("a", server, "token")
 		s.Data[tc.key] = []byte(tc.value)
@@ -305,16 +405,36 @@ func TestRefusedRoutes(t *testing.T) {
 		}
 	}
 	for name, change := range map[string]func(*corev1.Secret){
-		"Type":   func(s *corev1.Secret) { s.Type = corev1.SecretTypeOpaque },
-		"Label":  func(s *corev1.Secret) { delete(s.Labels, v1alpha1.ManagedByLabel) },
-		"Name":   func(s *corev1.Secret) { s.Name = "route-b" },
-		"Leaves": func(s *corev1.Secret) { s.DeletionTimestamp = &metav1.Time{Time: time.Unix(1, 0)} },
+		"Type":    func(s *corev1.Secret) { s.Type = corev1.SecretTypeOpaque },
+		"Label":   func(s *corev1.Secret) { delete(s.Labels, v1alpha1.ManagedByLabel) },
+		"Name":    func(s *corev1.Secret) { s.Name = "route-b" },
+		"Cluster": func(s *corev1.Secret) { s.Labels[v1alpha1.ClusterLabel] = "b" },
+		"Leaves":  func(s *corev1.Secret) { s.DeletionTimestamp = &metav1.Time{Time: time.Unix(1, 0)} },
 	} {
-		m := NewMembers(MembersOptions{})
-		s := routeTo("a", server, "token")
-		change(s)
-		if err := m.Set(s); err != nil || m.Has("a") {
-			t.Errorf("%s: %v, has a route: %t", name, err, m.Has("a"))
+		for _, before := range []bool{false, true} {
+			m := NewMembers("sallyport-gateway", MembersOptions{})
+			s := routeTo("a", server, "token")
+			if before && name != "Name" {
+				set(t, m, s)
+			}
+			change(s)
+			if err := m.Set(s); err != nil || m.Has("a") || m.Has("b") {
+				t.Errorf("%s, with a route before: %t: %v, still has one", name, before, err)
+			}
+		}
+	}
+	for _, namespace := range []string{"", "tenant"} { // S24
+		m := NewMembers("sallyport-gateway", MembersOptions{})
+		set(t, m, routeTo("a", server, "token"))
+		s := routeTo("a", server, "stolen")
+		s.Namespace, s.Labels = namespace, nil
+		if err := m.Set(s); err != nil || !m.Has("a") {
+			t.Errorf("a Secret of namespace %q counts: %v", namespace, err)
+		}
+		m = NewMembers(namespace, MembersOptions{})
+		set(t, m, routeTo("a", server, "token"))
+		if m.Has("a") {
+			t.Errorf("Members of namespace %q read those of another", namespace)
 		}
 	}
 }
@@ -322,11 +442,8 @@ func TestRefusedRoutes(t *testing.T) {
 // TestVerified: a member with another certificate gets no token.
 func TestVerified(t *testing.T) {
 	server, seen := memberServer(t, nil)
-	other := httptest.NewUnstartedServer(nil)
-	other.StartTLS()
-	defer other.Close()
 	ca, _ := keyPair(t)
-	m := NewMembers(MembersOptions{})
+	m := NewMembers("sallyport-gateway", MembersOptions{})
 	s := routeTo("a", server, "token")
 	s.Data[v1alpha1.RouteCA] = ca
 	set(t, m, s)

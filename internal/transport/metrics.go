@@ -38,6 +38,14 @@ func (m *Metrics) failed(cluster string) {
 	}
 }
 
+// forget a member that has no route any more.
+func (m *Metrics) forget(cluster string) {
+	if m != nil {
+		m.open.DeleteLabelValues(cluster)
+		m.failures.DeleteLabelValues(cluster)
+	}
+}
+
 // counting has a dialer's connections counted until they are closed.
 func (m *Metrics) counting(cluster string, dial Dialer) Dialer {
 	if m == nil {
