@@ -75,6 +75,8 @@ type list struct {
 	at   time.Time
 	out  []listed
 	by   map[scopedKey][]int // which of out have that role
+	// answers on the cluster that the list is at.
+	answers map[asked][]guardrail.Reason
 }
 
 type listed struct {
@@ -99,6 +101,7 @@ func keyOf(r *compile.ScopedRole) scopedKey {
 
 // on a cluster, what is held.
 func (l *list) on(cluster int, held []*holding) {
+	l.answers = map[asked][]guardrail.Reason{}
 	found := map[scopedKey]*Permission{}
 	var order []*Permission
 	add := func(r *compile.ScopedRole, g *Grant) {
@@ -175,8 +178,22 @@ func (l *list) judge(cluster int, p *Permission) {
 	p.Refused = slices.CompactFunc(p.Refused, sameRefusal)
 }
 
-// refused is why guardrails refuse a request; nil where they do not.
+// asked is a request on the cluster that the list is at.
+type asked struct{ verb, group, resource, name, path, namespace string }
+
+// refused is why guardrails refuse a request; nil where they do not. Roles have much in
+// common, and each request is judged once.
 func (l *list) refused(cluster int, namespace string, r *Refusal) []guardrail.Reason {
+	key := asked{r.Verb, r.APIGroup, r.Resource, r.Name, r.Path, namespace}
+	reasons, known := l.answers[key]
+	if !known {
+		reasons = l.decide(cluster, namespace, r)
+		l.answers[key] = reasons
+	}
+	return reasons
+}
+
+func (l *list) decide(cluster int, namespace string, r *Refusal) []guardrail.Reason {
 	q := &Request{
 		User: *l.user, Cluster: l.ix.fleet.Members()[cluster].Name, Verb: r.Verb, ResourceRequest: r.Path == "",
 		APIGroup: r.APIGroup, Name: r.Name, Path: r.Path, Namespace: namespace, At: l.at,

@@ -87,6 +87,7 @@ type search struct {
 	// What follows is of one subject: what gives what is asked for, and on each cluster
 	// which of these. Most subjects have the same on many clusters.
 	found    []Because
+	own      int // of found, by what the subject holds itself
 	on       [][]uint32
 	clusters []int // that have any
 }
@@ -97,7 +98,7 @@ func (s *search) of(sub subject.Subject, h *holdings) {
 	if len(s.clusters) == 0 {
 		return
 	}
-	s.q.User = user(sub)
+	s.q.User, s.own = user(sub), len(s.found)
 	if sub.Kind == subject.ServiceAccount {
 		for _, g := range s.q.User.Groups {
 			if h := s.ix.held.get(subject.Subject{Kind: subject.Group, Name: g}); h != nil {
@@ -195,6 +196,9 @@ func (s *search) decide(sub subject.Subject, clusters []int) {
 		all.because = append(all.because, s.found[i])
 	}
 	all.settle()
+	if sub.Kind == subject.ServiceAccount && !slices.ContainsFunc(s.found[:s.own], func(b Because) bool { return all.has(b.Grant) }) {
+		return // only its groups do
+	}
 	var decisions []Decision
 	var on [][]int // with each
 	for _, c := range clusters {
@@ -225,4 +229,8 @@ func (f *found) settle() {
 	}
 	f.known = slices.ContainsFunc(f.because, func(b Because) bool { return b.Rule >= 0 })
 	f.because = f.sorted()
+}
+
+func (f *found) has(g *Grant) bool {
+	return slices.ContainsFunc(f.because, func(b Because) bool { return b.Grant == g })
 }
