@@ -3,6 +3,7 @@ package install
 import (
 	"cmp"
 	"context"
+	"encoding/base64"
 	"fmt"
 	"net"
 	"os"
@@ -37,6 +38,7 @@ type Installation struct {
 	Binary string
 
 	webhook int // port of the controller's admission webhook
+	gateway int // port of the gateway
 }
 
 // Build makes sallyport of the sources below root. What is there and made of the same
@@ -60,12 +62,19 @@ func (i *Installation) Apply(ctx context.Context, kustomization string) error {
 	if i.webhook, err = freePort(ctx); err != nil {
 		return err
 	}
+	if i.gateway, err = freePort(ctx); err != nil {
+		return err
+	}
 	for _, o := range objects {
 		switch o.GetKind() {
 		case "Deployment":
 			continue
 		case "Service":
 			o.Object["spec"] = map[string]any{"type": "ExternalName", "externalName": "localhost"}
+		case "APIService":
+			spec := o.Object["spec"].(map[string]any)
+			spec["caBundle"] = base64.StdEncoding.EncodeToString(i.Fleet.Hub.CABundle())
+			spec["service"].(map[string]any)["port"] = int64(i.gateway)
 		case "ValidatingWebhookConfiguration":
 			for _, hook := range o.Object["webhooks"].([]any) {
 				if err := unstructured.SetNestedField(hook.(map[string]any), int64(i.webhook), "clientConfig", "service", "port"); err != nil {
