@@ -8,6 +8,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
+	endpointmetrics "k8s.io/apiserver/pkg/endpoints/metrics"
 	openapinamer "k8s.io/apiserver/pkg/endpoints/openapi"
 	"k8s.io/apiserver/pkg/registry/rest"
 	genericapiserver "k8s.io/apiserver/pkg/server"
@@ -58,6 +59,7 @@ func newAPIServer(o apiConfig) (*genericapiserver.GenericAPIServer, *clusters.St
 	c.ExternalAddress = o.listener.Addr().String()
 	c.EnableProfiling, c.EnableIndex = false, false
 	c.EnableMetrics = false // they have an address of their own
+	endpointmetrics.Register()
 	c.RequestTimeout, c.ShutdownDelayDuration = o.requestTimeout, o.shutdownDelay
 	c.MaxRequestsInFlight, c.MaxMutatingRequestsInFlight = o.maxInFlight, o.maxInFlight
 	c.ReadyzChecks = append(c.ReadyzChecks, o.ready...)

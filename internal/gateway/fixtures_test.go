@@ -242,3 +242,12 @@ func allow(ctx context.Context, t *testing.T, hub *controlplane.ControlPlane, us
 	}, metav1.CreateOptions{})
 	must(t, err)
 }
+
+func writeAll(files map[string][]byte) error {
+	for name, content := range files {
+		if err := os.WriteFile(name, content, 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
+}
