@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -24,13 +25,15 @@ func (ix *Index) Decide(q *Request) Decision {
 		d.Snapshot, d.Policy = ix.number, ix.digest
 		return d
 	}
-	w := &work{}
+	w := works.Get().(*work)
 	cluster, known := ix.fleet.Index(q.Cluster)
-	w.found.because = w.room[:0]
 	if known {
 		ix.find(&w.found, q, cluster)
 	}
-	return ix.decide(q, cluster, known, w)
+	d := ix.decide(q, cluster, known, w)
+	d.Because = slices.Clone(d.Because)
+	w.release(&d)
+	return d
 }
 
 // refusedBy is a refusal that no guardrail of the hub's is behind.
@@ -38,20 +41,36 @@ func refusedBy(what, message string) Decision {
 	return Decision{Reasons: []guardrail.Reason{{Guardrail: what, Enforcement: v1alpha1.EnforcementDeny, Message: message, Failed: true}}}
 }
 
-// work is what a decision is made in: one allocation for all of it. It is not used
-// again, since the decision has a part of it, and a policy that missed its deadline may
-// still be looking at the rest.
+// work is what a decision is made in.
 type work struct {
 	found   found
 	in      guardrail.Input
 	request guardrail.RequestInfo
-	grants  [4]*guardrail.GrantInfo
-	room    [4]Because
+	grants  []*guardrail.GrantInfo
+}
+
+// works that are done, for others: a decision costs less than what it would allocate.
+var works = sync.Pool{New: func() any { return &work{} }}
+
+// plenty is how many grants a work may have room for that is kept.
+const plenty = 256
+
+// release what a decision was made in, unless a policy that missed its deadline may
+// still be looking at it.
+func (w *work) release(d *Decision) {
+	if cap(w.found.because) > plenty || slices.ContainsFunc(d.Reasons, func(r guardrail.Reason) bool { return r.Failed }) {
+		return
+	}
+	clear(w.found.because)
+	clear(w.grants)
+	*w = work{found: found{because: w.found.because[:0]}, grants: w.grants[:0]}
+	works.Put(w)
 }
 
 // decide on a request by the grants that have been found for it.
 func (ix *Index) decide(q *Request, cluster int, known bool, w *work) Decision {
-	d := Decision{Because: w.found.sorted(), Snapshot: ix.number, Policy: ix.digest}
+	w.found.sort()
+	d := Decision{Because: w.found.because, Snapshot: ix.number, Policy: ix.digest}
 	for i := range d.Because {
 		if ends := d.Because[i].Grant.NotAfter; ends != nil {
 			d.Until = earlier(d.Until, *ends)
@@ -75,7 +94,10 @@ func (ix *Index) judge(q *Request, cluster int, known bool, w *work, d *Decision
 	if ix.policy.Idle(guardrail.Request) {
 		return true
 	}
-	w.in = guardrail.Input{Version: guardrail.InputVersion, Now: q.At.UTC(), Request: &w.request, Grants: w.grants[:0]}
+	for i := range d.Because {
+		w.grants = append(w.grants, &d.Because[i].Grant.GrantInfo)
+	}
+	w.in = guardrail.Input{Version: guardrail.InputVersion, Now: q.At.UTC(), Request: &w.request, Grants: w.grants}
 	w.request = guardrail.RequestInfo{
 		User: q.User, Verb: q.Verb, ResourceRequest: q.ResourceRequest,
 		APIGroup: q.APIGroup, APIVersion: q.APIVersion, Resource: q.Resource, Subresource: q.Subresource,
@@ -85,9 +107,6 @@ func (ix *Index) judge(q *Request, cluster int, known bool, w *work, d *Decision
 		w.request.Cluster = ix.clusters[cluster]
 	} else { // what labels it has nobody knows
 		w.request.Cluster = &guardrail.Cluster{Name: q.Cluster, Claims: map[string]string{}}
-	}
-	for i := range d.Because {
-		w.in.Grants = append(w.in.Grants, &d.Because[i].Grant.GrantInfo)
 	}
 	j := ix.policy.Judge(guardrail.Request, &w.in)
 	d.Reasons = j.Reasons
@@ -141,13 +160,10 @@ func (f *found) discover(h *holdings, q *Request, cluster, rule int) {
 	})
 }
 
-// sorted by grant, each once.
-func (f *found) sorted() []Because {
-	if len(f.because) == 0 {
-		return nil
-	}
+// sort by grant, each once.
+func (f *found) sort() {
 	slices.SortFunc(f.because, compareBecause)
-	return slices.CompactFunc(f.because, func(a, b Because) bool { return a.Grant == b.Grant })
+	f.because = slices.CompactFunc(f.because, func(a, b Because) bool { return a.Grant == b.Grant })
 }
 
 // compareBecause by grant; of one grant, what is known before what is not.

@@ -358,7 +358,11 @@ func TestProvenance(t *testing.T) {
 // that would allow it.
 func TestInputOfGuardrails(t *testing.T) {
 	var got *guardrail.Input
-	see := refuses("see", "", func(in *guardrail.Input) bool { got = in; return false })
+	see := refuses("see", "", func(in *guardrail.Input) bool {
+		request := *in.Request // what is judged is not kept
+		got = &guardrail.Input{Version: in.Version, Now: in.Now, Grant: in.Grant, Request: &request, Grants: slices.Clone(in.Grants)}
+		return false
+	})
 	ix := town(guardrail.NewSet([]*guardrail.Guardrail{see}, nil, guardrail.Options{}),
 		grantTo("t/team", []v1alpha1.ClusterName{"a"}, []v1alpha1.Subject{devs}, give("x", []string{"get"}, "", "pods/log")),
 		grantTo("t-1/team", []v1alpha1.ClusterName{"a"}, []v1alpha1.Subject{alice}, give("x", []string{"get"}, "", "*")),
@@ -386,6 +390,27 @@ func TestInputOfGuardrails(t *testing.T) {
 	}
 	if got.Now != noon || got.Version != guardrail.InputVersion || got.Grant != nil {
 		t.Errorf("now %s, version %q", got.Now, got.Version)
+	}
+}
+
+// TestFailedPolicyKeepsItsInput: S22. A policy that missed its deadline may still look
+// at what it was asked about, so that no other request is judged in that memory.
+func TestFailedPolicyKeepsItsInput(t *testing.T) {
+	var kept []*guardrail.Input
+	fails := &guardrail.Guardrail{Name: "slow", Points: 1 << guardrail.Request, Check: check{of: func(in *guardrail.Input) ([]guardrail.Violation, error) {
+		kept = append(kept, in)
+		return nil, fmt.Errorf("late")
+	}}}
+	ix := town(guardrail.NewSet([]*guardrail.Guardrail{fails}, nil, guardrail.Options{}))
+	for i := range 100 {
+		if d := ix.Decide(ask("get", "pods", by(fmt.Sprint("user-", i)))); d.Verdict != effective.Denied {
+			t.Fatalf("a policy that cannot be evaluated: %s", d.Verdict)
+		}
+	}
+	for i, in := range kept {
+		if got := in.Request.User.Name; got != fmt.Sprint("user-", i) {
+			t.Fatalf("the request of user-%d has become one of %q", i, got)
+		}
 	}
 }
 

@@ -107,22 +107,36 @@ func (s *search) of(sub subject.Subject, h *holdings) {
 		}
 	}
 	slices.Sort(s.clusters)
-	alike := map[string][]int{} // clusters on which the same is found
+	if len(s.found) == 1 { // as most
+		s.decide(sub, s.clusters)
+	} else {
+		for _, clusters := range s.alike() {
+			s.decide(sub, *clusters)
+		}
+	}
+	for _, c := range s.clusters {
+		s.on[c] = s.on[c][:0]
+	}
+	s.found, s.clusters = s.found[:0], s.clusters[:0]
+}
+
+// alike are the clusters by what is found on them.
+func (s *search) alike() map[string]*[]int {
+	out := map[string]*[]int{}
 	var key []byte
 	for _, c := range s.clusters {
 		key = key[:0]
 		for _, i := range s.on[c] {
 			key = binary.LittleEndian.AppendUint32(key, i)
 		}
-		alike[string(key)] = append(alike[string(key)], c)
+		list := out[string(key)]
+		if list == nil {
+			list = &[]int{}
+			out[string(key)] = list
+		}
+		*list = append(*list, c)
 	}
-	for _, clusters := range alike {
-		s.decide(sub, clusters)
-	}
-	for _, c := range s.clusters {
-		s.on[c] = s.on[c][:0]
-	}
-	s.found, s.clusters = s.found[:0], s.clusters[:0]
+	return out
 }
 
 // gather what is held, also on clusters on which nothing has been gathered yet.
@@ -228,7 +242,7 @@ func (f *found) settle() {
 		f.because = slices.DeleteFunc(f.because, func(b Because) bool { return b.Role == discovery })
 	}
 	f.known = slices.ContainsFunc(f.because, func(b Because) bool { return b.Rule >= 0 })
-	f.because = f.sorted()
+	f.sort()
 }
 
 func (f *found) has(g *Grant) bool {

@@ -18,7 +18,8 @@ import (
 type Check interface {
 	// Check returns what the policy objects to; nothing if the input passes. An
 	// error says that the policy cannot be evaluated on this input. It may quote the
-	// policy, and is for operators.
+	// policy, and is for operators. Unless there is an error, nothing of the input is
+	// looked at after that: requests are judged by the thousand in the same memory.
 	Check(in *Input) ([]Violation, error)
 	// Timed reports whether the policy looks at the instant.
 	Timed() bool
