@@ -29,7 +29,8 @@ GENERATED = $(wildcard api/*/zz_generated.deepcopy.go api/*/*/zz_generated.deepc
 
 # What the end-to-end tests run, brought before them with progress shown.
 PROGRAMS := etcd kube-apiserver kube-controller-manager kubectl kubelet ocm-work ocm-placement opa
-PEER_PROGRAMS := $(PROGRAMS) karmada-aggregated-apiserver karmada-controller-manager kustomize-controller
+PEER_PROGRAMS := $(PROGRAMS) karmada-aggregated-apiserver karmada-controller-manager kustomize-controller \
+	konnectivity-server konnectivity-agent
 
 # Packages with end-to-end tests against real peers, by their build tag.
 # Of these packages only those tests: "make test" has run the others.
@@ -64,7 +65,7 @@ test: ## Run the unit, property and end-to-end tests (ARGS are passed to go test
 		|| { echo "make test: FAILED after $$((SECONDS - begin)) s"; exit 1; }
 
 .PHONY: test-peers
-test-peers: ## Run the end-to-end tests with real Karmada and Flux (ARGS as above).
+test-peers: ## Run the end-to-end tests with real Karmada, Flux and konnectivity (ARGS as above).
 	@$(GO) run ./test/prepare $(PEER_PROGRAMS)
 	@begin=$$SECONDS; test -n "$(strip $(PEERS))" || { echo "make test-peers: no package has tests with the tag peers"; exit 0; }; \
 	$(GO) test -count 1 -p 1 -timeout 60m -tags peers -run '^($(PEER_TESTS))$$' $(ARGS) $(addprefix ./,$(PEERS)) \

@@ -25,6 +25,9 @@ const (
 
 	KustomizeController = "kustomize-controller"
 
+	KonnectivityServer = "konnectivity-server"
+	KonnectivityAgent  = "konnectivity-agent"
+
 	OPA = "opa"
 
 	// Kubelet stands in for a node's kubelet: see StartKubelet.

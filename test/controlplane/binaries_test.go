@@ -22,8 +22,11 @@ func TestSourcesMatchTheToolModules(t *testing.T) {
 			t.Fatal(err)
 		}
 		args := []string{"list", "-find", "-f", "{{.Module.Version}}", source.pkg}
-		if name == Kubelet { // of ours there is no version
-			args = []string{"list", "-m", "-f", "{{.Version}}", "k8s.io/cri-streaming"}
+		if of, ours := map[string]string{ // of ours there is no version
+			Kubelet:           "k8s.io/cri-streaming",
+			KonnectivityAgent: "sigs.k8s.io/apiserver-network-proxy",
+		}[name]; ours {
+			args = []string{"list", "-m", "-f", "{{.Version}}", of}
 		}
 		cmd := exec.CommandContext(t.Context(), "go", args...)
 		cmd.Dir = module

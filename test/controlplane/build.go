@@ -44,6 +44,10 @@ var sources = map[string]source{
 
 	KustomizeController: {"flux", "github.com/fluxcd/kustomize-controller", "v1.6.0", "3 min", false},
 
+	KonnectivityServer: {"konnectivity", "sigs.k8s.io/apiserver-network-proxy/cmd/server", "v0.36.0", "3 min", false},
+	// Konnectivity's agent in a main package of ours; the version is that of the agent.
+	KonnectivityAgent: {"konnectivity", ".", "v0.36.0", "3 min", false},
+
 	OPA: {"opa", "github.com/open-policy-agent/opa", "v1.22.2", "3 min", false},
 
 	// The program is ours; the version is that of the streams.
