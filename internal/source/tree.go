@@ -23,6 +23,16 @@ type tree struct {
 	maxFile int64
 }
 
+// Files of a commit, for somebody who looks at their own repository: see Read. Symlinks
+// are followed to regular files within the commit, and nowhere else.
+func Files(commit *object.Commit) (fs.FS, error) {
+	root, err := commit.Tree()
+	if err != nil {
+		return nil, fmt.Errorf("cannot read commit %s: %w", commit.Hash, err)
+	}
+	return tree{root: root, maxFile: localLimits.file}, nil
+}
+
 var errSymlink = errors.New("symlinks may lead only to regular files in the repository")
 
 // Open implements fs.FS.

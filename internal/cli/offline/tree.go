@@ -21,7 +21,7 @@ type tree struct {
 	fs.FS
 	// at is the file or folder, from the root.
 	at string
-	// prefix leads from the working directory to the root.
+	// prefix leads from the working directory to the root, or is COMMIT:.
 	prefix string
 	close  func()
 }
@@ -68,7 +68,12 @@ func open(name string) (*tree, error) {
 }
 
 // called is a file of the tree as messages name it.
-func (t *tree) called(name string) string { return path.Join(t.prefix, name) }
+func (t *tree) called(name string) string {
+	if strings.HasSuffix(t.prefix, ":") {
+		return t.prefix + name
+	}
+	return path.Join(t.prefix, name)
+}
 
 // placeIn takes the place from an error of the reader: file:line: message.
 func placeIn(t *tree, err error) manifest.Place {
