@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -16,6 +17,7 @@ import (
 	"github.com/sallyport-dev/sallyport/internal/cli/bundle"
 	"github.com/sallyport-dev/sallyport/internal/cli/guardrail"
 	"github.com/sallyport-dev/sallyport/internal/cli/lint"
+	"github.com/sallyport-dev/sallyport/internal/cli/replay"
 )
 
 // version is set by the linker.
@@ -27,8 +29,17 @@ func main() {
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "error: "+err.Error())
-		os.Exit(1)
+		os.Exit(exitCode(err))
 	}
+}
+
+// exitCode of an error: 1, unless it has its own.
+func exitCode(err error) int {
+	var own interface{ ExitCode() int }
+	if errors.As(err, &own) {
+		return own.ExitCode()
+	}
+	return 1
 }
 
 func command(program string) *cobra.Command {
@@ -43,7 +54,7 @@ func command(program string) *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(lint.Command(), guardrail.Command(), bundle.Command(), controllerCommand(), gatewayCommand(), versionCommand())
+	root.AddCommand(lint.Command(), guardrail.Command(), bundle.Command(), replay.Command(), controllerCommand(), gatewayCommand(), versionCommand())
 	return root
 }
 
