@@ -108,7 +108,7 @@ func (s *story) guarded(ctx context.Context) (string, time.Duration, error) {
 	s.quote(strings.Join(wrap(state.Data["message"], width-4), "\n"))
 	s.fact("the sync", state.Data["reason"], took, state.Data["reason"] == string(source.ReasonRefused))
 	s.fact("the message", "the same, word for word", took, said.message != "" && strings.Contains(state.Data["message"], said.message))
-	s.expect(ctx, alice, "secrets", "prod-eu-1", refusedByMember)
+	s.expect(ctx, alice, "secrets", "prod-eu-1", refusedByGuardrail)
 	s.bobIsWhereHeWas(ctx)
 	return "refused, with one message", took, nil
 }
@@ -145,7 +145,7 @@ func (s *story) excused(ctx context.Context) (string, time.Duration, error) {
 	err = install.Until(ctx, time.Until(end)+patience, func(ctx context.Context) string {
 		a := s.ask(ctx, alice, "secrets", "prod-eu-1")
 		refused = a.at
-		if a.verdict != refusedByHub && a.verdict != refusedByMember {
+		if !a.verdict.refused() {
 			return a.String()
 		}
 		return ""

@@ -22,6 +22,7 @@ const overlay = `apiVersion: kustomize.config.k8s.io/v1beta1
 kind: Kustomization
 resources:
 - ../config/default
+- ../config/gateway
 components:
 - ../config/components/git-sync
 configMapGenerator:

@@ -13,6 +13,7 @@ import (
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
 	"github.com/sallyport-dev/sallyport/test/controlplane"
+	"github.com/sallyport-dev/sallyport/test/install"
 )
 
 // writeKubeconfigs writes those of the administrators of the hub and of each
@@ -42,7 +43,7 @@ func (w *world) writeUser(p person) error {
 	out := clientcmdapi.NewConfig()
 	out.AuthInfos[p.name] = &clientcmdapi.AuthInfo{ClientCertificateData: config.CertData, ClientKeyData: config.KeyData}
 	for _, m := range members {
-		out.Clusters[m.name] = &clientcmdapi.Cluster{Server: config.Host + way(m.name), CertificateAuthorityData: config.CAData}
+		out.Clusters[m.name] = &clientcmdapi.Cluster{Server: config.Host + install.Way(m.name), CertificateAuthorityData: config.CAData}
 		out.Contexts[m.name] = &clientcmdapi.Context{Cluster: m.name, AuthInfo: p.name, Namespace: namespace}
 	}
 	out.CurrentContext = members[0].name

@@ -13,6 +13,10 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+
+	"github.com/sallyport-dev/sallyport/internal/decisionlog"
+	"github.com/sallyport-dev/sallyport/internal/gateway/proxy"
+	"github.com/sallyport-dev/sallyport/test/install"
 )
 
 // person is somebody as the hub authenticates them.
@@ -26,13 +30,6 @@ var (
 	bob   = person{"bob", nil}
 )
 
-// way is the path on the hub below which a member's own API is.
-func way(member string) string {
-	return "/apis/" + karmadaGroup + "/v1alpha1/clusters/" + member + "/proxy"
-}
-
-const karmadaGroup = "cluster.karmada.io"
-
 // verdict is who decided, and how. The zero value is neither yes nor no, so that
 // a broken world passes for neither.
 type verdict int
@@ -40,13 +37,18 @@ type verdict int
 const (
 	noAnswer verdict = iota
 	allowed
-	refusedByHub
+	refusedByHub // the hub's own RBAC, before the gateway is asked
+	refusedByGuardrail
+	refusedForNoGrant
 	refusedByMember
 )
 
 func (v verdict) String() string {
-	return [...]string{"no answer", "allowed", "refused by the hub", "refused by the member"}[v]
+	return [...]string{"no answer", "allowed", "refused by the hub", "refused by a guardrail", "refused: no grant", "refused by the member"}[v]
 }
+
+// refused, by whomever.
+func (v verdict) refused() bool { return v >= refusedByHub }
 
 // answer to one request.
 type answer struct {
@@ -74,9 +76,9 @@ func (a answer) String() string {
 // through is what a person uses to reach a member through the hub. Nothing is
 // kept between requests, as with kubectl.
 func (w *world) through(p person, member string) (kubernetes.Interface, error) {
-	config := rest.CopyConfig(w.people[p.name])
-	config.Host += way(member)
+	config := install.Through(w.people[p.name], member)
 	config.Timeout = 10 * time.Second
+	config.WarningHandler = rest.NoWarnings{} // what matters is shown
 	return kubernetes.NewForConfig(config)
 }
 
@@ -90,27 +92,44 @@ func (w *world) ask(ctx context.Context, p person, resource, member string) answ
 	began := time.Now()
 	list, err := client.CoreV1().RESTClient().Get().Namespace(namespace).Resource(resource).Do(ctx).Get()
 	a := answer{err: err, took: time.Since(began), at: time.Now()}
-	switch {
-	case err == nil:
+	a.verdict = whoRefused(err)
+	if err == nil {
 		a.verdict, a.n = allowed, meta.LenList(list)
-	case !apierrors.IsForbidden(err):
-	case fromHub(err):
-		a.verdict = refusedByHub
-	default:
-		a.verdict = refusedByMember
 	}
 	return a
 }
 
-// fromHub tells who refused: the hub speaks of its clusters, a member of what was
-// asked for.
-func fromHub(err error) bool {
+// whoRefused tells the layers apart by what they say: the gateway names its own, the hub
+// speaks of its clusters, and a member of what was asked for.
+func whoRefused(err error) verdict {
 	var status apierrors.APIStatus
-	if !errors.As(err, &status) || status.Status().Details == nil {
-		return false
+	if !apierrors.IsForbidden(err) || !errors.As(err, &status) {
+		return noAnswer
 	}
-	return status.Status().Details.Group == karmadaGroup
+	details := status.Status().Details
+	if details == nil {
+		return refusedByMember
+	}
+	for _, c := range details.Causes {
+		if c.Type != proxy.CauseLayer {
+			continue
+		}
+		switch c.Message {
+		case decisionlog.LayerGuardrail:
+			return refusedByGuardrail
+		case decisionlog.LayerGrant:
+			return refusedForNoGrant
+		default:
+			return refusedByHub
+		}
+	}
+	if details.Group == proxyGroup {
+		return refusedByHub
+	}
+	return refusedByMember
 }
+
+const proxyGroup = "proxy.sallyport.dev"
 
 // mayOnMember asks a member's own RBAC, as its administrator, whether a person
 // could list pods there if they came in.

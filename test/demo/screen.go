@@ -39,9 +39,9 @@ func (s *screen) paint(style, text string) string {
 
 func (s *screen) opening() {
 	fmt.Fprintf(s.w, "%s\n", s.paint(bold, "Sallyport: a commit gives access to a fleet, a revert takes it away"))
-	s.say("Everything here is real: API servers, etcd, OCM's work agents, Karmada's proxy. " +
-		"Only nodes are missing, so pods stay Pending and Sallyport runs as a process instead of a Deployment: " +
-		"as the service account of config/, with its rights and no others.")
+	s.say("Everything here is real: API servers, etcd, OCM's work agents, kubectl. Only nodes are missing: no pod runs, " +
+		"a stand-in for the kubelet answers for their logs, and Sallyport runs as processes instead of Deployments: " +
+		"as the service accounts of config/, with their rights and no others.")
 	s.note("The first time on a machine what runs is downloaded or built, which takes up to 15 minutes; after that, one.")
 }
 

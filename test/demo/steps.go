@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path"
@@ -40,8 +41,7 @@ func (s *story) commits(ctx context.Context) (string, time.Duration, error) {
 		s.await(ctx, alice, "pods", m, allowed, began)
 	}
 	s.took = time.Since(began)
-	s.said(s.expect(ctx, alice, "secrets", "prod-eu-1", refusedByMember))
-	s.note("So speaks a member to the proxy, which may act for the group no further than the grant goes.")
+	s.said(s.expect(ctx, alice, "secrets", "prod-eu-1", refusedForNoGrant))
 	s.expect(ctx, alice, "pods", "dev-1", refusedByHub)
 	s.bobIsWhereHeWas(ctx)
 	if err := s.showApplied(ctx, began); err != nil {
@@ -161,7 +161,7 @@ func (s *story) expiry(ctx context.Context) (string, time.Duration, error) {
 		err := install.Until(asking, limit, func(ctx context.Context) string {
 			a := s.ask(ctx, alice, "pods", "dev-1")
 			refused = a.at
-			if a.verdict != refusedByHub && a.verdict != refusedByMember {
+			if !a.verdict.refused() {
 				return a.String()
 			}
 			return ""
@@ -217,6 +217,11 @@ func (s *story) memberRefuses(p person, member string, at *time.Time) func(conte
 }
 
 func (s *story) reverts(ctx context.Context) (string, time.Duration, error) {
+	open, err := s.watch(ctx, alice, prods[0])
+	if err != nil {
+		return "", 0, err
+	}
+	s.say("alice has a watch open: kubectl --context " + prods[0] + " get pods --watch")
 	began := time.Now()
 	commit, err := s.repo.revert(s.commit)
 	if err != nil {
@@ -253,6 +258,17 @@ func (s *story) reverts(ctx context.Context) (string, time.Duration, error) {
 	}
 	for i, m := range prods {
 		s.fact(m+"'s own RBAC for alice", "refuses", out[i].Sub(began), true)
+	}
+	select {
+	case at := <-open.ended:
+		s.fact("her open watch on "+prods[0], "ended", at.Sub(began), true)
+		if open.said.Len() > 0 {
+			s.quote(strings.Join(wrap(open.said.String(), width-4), "\n"))
+		}
+	case <-ctx.Done():
+		return "", 0, ctx.Err()
+	case <-time.After(patience):
+		return "", 0, errors.New("her watch is still open")
 	}
 	took := time.Since(began)
 	s.fact("the grant's status", strings.Join(history, " → "), took, true)

@@ -48,6 +48,7 @@ const notPlayed = "not played"
 var steps = []step{
 	{"before", "Before the commit alice is refused", "alice refused by the hub", (*story).before},
 	{"commit", "A commit lets her in, on prod and to pods only", "pods on prod, no more", (*story).commits},
+	{"request", "Plain kubectl; a guardrail judges each request", "refused, and told why", (*story).requested},
 	{"drift", "Somebody adds bob to a binding on a member, by hand", "put right", (*story).drift},
 	{"policy", "A guardrail refuses a grant, before the commit and after it", "refused, with one message", (*story).guarded},
 	{"excuse", "An exception lets it through until it ends", "refused from notAfter on", (*story).excused},
@@ -61,9 +62,9 @@ var steps = []step{
 func play(ctx context.Context, out *screen, w *world) bool {
 	out.heading("The people")
 	out.say("alice is in group payments-oncall, bob in none. Who they are is known to the hub alone. " +
-		"Until Sallyport's own gateway exists they go in through Karmada's proxy on the hub: " +
-		"alice lists pods on prod-eu-1 with")
-	out.quote("GET " + way("prod-eu-1") + "\n      /api/v1/namespaces/payments/pods")
+		"They go in by Sallyport's gateway, which the hub serves as an API of its own: " +
+		"with plain kubectl, whose server is the hub's URL and a path. alice lists pods on prod-eu-1 with")
+	out.quote("GET " + install.Way("prod-eu-1") + "\n      /api/v1/namespaces/payments/pods")
 	s := &story{world: w, screen: out, watched: watchBob(ctx, w), over: func() bool { return ctx.Err() != nil }}
 	defer s.watched.stop()
 

@@ -35,7 +35,7 @@ func watchBob(ctx context.Context, w *world) *watch {
 				continue // cut off, so not an answer
 			}
 			b.asked++
-			if a.verdict == refusedByHub {
+			if a.verdict.refused() {
 				b.refused++
 			}
 		}

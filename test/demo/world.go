@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"time"
@@ -74,18 +73,23 @@ func boot(ctx context.Context, out *screen, dir string, keep bool) (_ *world, er
 	}()
 
 	out.heading("The world")
-	step("programs of Kubernetes 1.37, OCM 1.0 and Karmada 1.12", func() error { return w.programs(ctx, out) })
+	step("programs of Kubernetes 1.37 and OCM 1.0", func() error { return w.programs(ctx, out) })
 	step("Sallyport, built from this repository", func() error { return w.buildSallyport(ctx) })
 	step("hub, prod-eu-1 and prod-us-1 (env=prod), dev-1 (env=dev)", func() error { return w.start(ctx, keep) })
 	step("OCM on the hub, and its work agent for each member", func() error { return w.joinOCM(ctx) })
-	step("Karmada's API server on the hub, for its proxy to members", func() error { return w.joinKarmada(ctx) })
-	step("two pods and a Secret in namespace payments on each member", func() error { return w.furnish(ctx) })
+	step("three pods and a Secret in namespace payments on each member", func() error { return w.furnish(ctx) })
 	step("Git repository "+short(filepath.Join(dir, "repo")), func() (err error) {
 		w.repo, err = newRepository(filepath.Join(dir, "repo"))
 		return err
 	})
 	step("Sallyport: CRDs, RBAC, policy; the controller syncs the repository", func() error { return w.install(ctx) })
 	step("kubeconfigs of administrators and people", w.writeKubeconfigs)
+	step("Sallyport's gateway on the hub, with a token for each member", func() error {
+		if err := w.openMembers(ctx); err != nil {
+			return err
+		}
+		return w.openGateway(ctx)
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -105,7 +109,7 @@ func (w *world) log(name string) (*os.File, error) {
 func (w *world) programs(ctx context.Context, out *screen) error {
 	_, err := controlplane.Binaries(ctx, progress{out},
 		controlplane.Etcd, controlplane.KubeAPIServer, controlplane.KubeControllerManager,
-		controlplane.OCMWork, controlplane.KarmadaAggregatedAPIServer)
+		controlplane.OCMWork, controlplane.Kubectl, controlplane.Kubelet)
 	return err
 }
 
@@ -140,36 +144,26 @@ func (w *world) joinOCM(ctx context.Context) error {
 	})
 }
 
-func (w *world) joinKarmada(ctx context.Context) error {
-	if err := w.fleet.StartKarmadaAggregatedAPIServer(ctx); err != nil {
-		return err
-	}
-	return each(ctx, func(ctx context.Context, m member) error {
-		return w.fleet.JoinKarmada(ctx, m.name, m.labels())
-	})
-}
-
-// furnish gives the members something to see, and something not to see. There is
-// no kubelet, so the pods stay Pending.
+// furnish gives the members something to see, and something not to see. Pods are not
+// run: a stand-in for a kubelet answers for their logs.
 func (w *world) furnish(ctx context.Context) error {
 	return each(ctx, func(ctx context.Context, m member) error {
-		c, err := newClient(w.fleet.Member(m.name).AdminConfig())
+		plane := w.fleet.Member(m.name)
+		if err := w.fleet.StartKubelet(ctx, plane); err != nil {
+			return err
+		}
+		for _, pod := range []string{"api-0", "vault-0", "worker-0"} {
+			if err := plane.RunPod(ctx, namespace, pod); err != nil {
+				return err
+			}
+		}
+		c, err := newClient(plane.AdminConfig())
 		if err != nil {
 			return err
 		}
-		in := func(name string) metav1.ObjectMeta { return metav1.ObjectMeta{Namespace: namespace, Name: name} }
-		spec := corev1.PodSpec{Containers: []corev1.Container{{Name: "main", Image: "registry.example/payments:1.8.2"}}}
-		for _, o := range []client.Object{
-			&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}},
-			&corev1.Pod{ObjectMeta: in("api-0"), Spec: spec},
-			&corev1.Pod{ObjectMeta: in("worker-0"), Spec: spec},
-			&corev1.Secret{ObjectMeta: in("card-keys"), StringData: map[string]string{"key": "not for everyone"}},
-		} {
-			if err := c.Create(ctx, o); err != nil {
-				return fmt.Errorf("cannot create %T %q on %q: %w", o, o.GetName(), m.name, err)
-			}
-		}
-		return nil
+		return c.Create(ctx, &corev1.Secret{
+			ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "card-keys"}, StringData: map[string]string{"key": "not for everyone"},
+		})
 	})
 }
 
