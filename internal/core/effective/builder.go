@@ -17,7 +17,7 @@ type Builder struct {
 	// given by the grants of the last index, in order, and how it is held.
 	given []*compile.Given
 	held  []*holding
-	last  shards
+	last  *table
 	// fleet of the last index, and its clusters.
 	fleet    *fleet.Fleet
 	clusters []*guardrail.Cluster
@@ -65,21 +65,35 @@ func (b *Builder) update(given []*compile.Given) {
 	}
 	b.given, b.held = given, held
 
-	copied := [len(b.last)]bool{}
+	if b.last == nil {
+		b.last = &table{}
+	}
+	if len(c.come) > 0 {
+		b.last = b.last.after(&c)
+	}
+}
+
+// after changes, another table.
+func (t *table) after(c *changes) *table {
+	out := *t
+	var copied [len(t)][len(t[0])]bool
 	for sub, come := range c.come {
-		i := shardOf(sub)
-		if !copied[i] {
-			copied[i] = true
-			if b.last[i] = maps.Clone(b.last[i]); b.last[i] == nil {
-				b.last[i] = map[subject.Subject]*holdings{}
+		name := nameIn(sub)
+		i := shardOf(name)
+		shard := &out[sub.Kind][i]
+		if !copied[sub.Kind][i] {
+			copied[sub.Kind][i] = true
+			if *shard = maps.Clone(*shard); *shard == nil {
+				*shard = map[string]*holdings{}
 			}
 		}
-		if h := b.last[i][sub].after(c.gone, come); h != nil {
-			b.last[i][sub] = h
+		if h := (*shard)[name].after(c.gone, come); h != nil {
+			(*shard)[name] = h
 		} else {
-			delete(b.last[i], sub)
+			delete(*shard, name)
 		}
 	}
+	return &out
 }
 
 // changes of what is held.

@@ -180,31 +180,22 @@ func compareBecause(a, b Because) int {
 // each calls with what the user, the service account that the user is, and each group
 // hold.
 func (ix *Index) each(u *guardrail.User, f func(*holdings)) {
-	look := func(s subject.Subject) {
-		if h := ix.held.get(s); h != nil {
+	if h := ix.held.get(subject.User, u.Name); h != nil {
+		f(h)
+	}
+	if account, ok := strings.CutPrefix(u.Name, accountPrefix); ok {
+		if h := ix.held.get(subject.ServiceAccount, account); h != nil {
 			f(h)
 		}
 	}
-	look(subject.Subject{Kind: subject.User, Name: u.Name})
-	if account, ok := accountOf(u.Name); ok {
-		look(account)
-	}
 	for _, g := range u.Groups {
-		look(subject.Subject{Kind: subject.Group, Name: g})
+		if h := ix.held.get(subject.Group, g); h != nil {
+			f(h)
+		}
 	}
 }
 
 const accountPrefix = "system:serviceaccount:"
-
-// accountOf a user name.
-func accountOf(name string) (subject.Subject, bool) {
-	rest, ok := strings.CutPrefix(name, accountPrefix)
-	if !ok {
-		return subject.Subject{}, false
-	}
-	namespace, account, ok := strings.Cut(rest, ":")
-	return subject.Subject{Kind: subject.ServiceAccount, Namespace: namespace, Name: account}, ok
-}
 
 // discovery is the role by which everyone may do what is not for a grant to say.
 const discovery = "discovery"

@@ -15,7 +15,7 @@ type Index struct {
 	digest   string // of policy
 	fleet    *fleet.Fleet
 	clusters []*guardrail.Cluster // by index into the fleet
-	held     shards
+	held     *table
 	next     time.Time
 }
 

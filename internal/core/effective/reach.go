@@ -2,6 +2,7 @@ package effective
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/sallyport-dev/sallyport/internal/core/guardrail"
@@ -70,7 +71,7 @@ func (ix *Index) Groups(u *guardrail.User, cluster string, at time.Time) []strin
 		return nil
 	}
 	holds := func(s subject.Subject) (any bool) {
-		if h := ix.held.get(s); h != nil {
+		if h := ix.held.of(s); h != nil {
 			h.all.each(i, at, func(entry) { any = true })
 		}
 		return any
@@ -82,10 +83,12 @@ func (ix *Index) Groups(u *guardrail.User, cluster string, at time.Time) []strin
 			out = append(out, g)
 		}
 	}
-	if account, ok := accountOf(u.Name); ok && holds(account) {
-		for _, g := range account.ImpliedGroups() {
-			if slices.Contains(u.Groups, g) {
-				out = append(out, g)
+	if name, ok := strings.CutPrefix(u.Name, accountPrefix); ok {
+		if account := subjectOf(subject.ServiceAccount, name); holds(account) {
+			for _, g := range account.ImpliedGroups() {
+				if slices.Contains(u.Groups, g) {
+					out = append(out, g)
+				}
 			}
 		}
 	}

@@ -52,9 +52,11 @@ func (ix *Index) WhoCan(q *Query) []Holder {
 		s.cluster = i
 	}
 	s.discovery = discovers(&s.q)
-	for i := range ix.held {
-		for sub, h := range ix.held[i] {
-			s.of(sub, h)
+	for kind := range ix.held {
+		for _, shard := range ix.held[kind] {
+			for name, h := range shard {
+				s.of(subjectOf(subject.Kind(kind), name), h)
+			}
 		}
 	}
 	slices.SortFunc(s.out, func(a, b Holder) int {
@@ -101,7 +103,7 @@ func (s *search) of(sub subject.Subject, h *holdings) {
 	s.q.User, s.own = user(sub), len(s.found)
 	if sub.Kind == subject.ServiceAccount {
 		for _, g := range s.q.User.Groups {
-			if h := s.ix.held.get(subject.Subject{Kind: subject.Group, Name: g}); h != nil {
+			if h := s.ix.held.get(subject.Group, g); h != nil {
 				s.gather(h, false)
 			}
 		}
