@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/util/wait"
@@ -21,6 +22,7 @@ import (
 	"k8s.io/apiserver/pkg/server/dynamiccertificates"
 	"k8s.io/apiserver/plugin/pkg/authenticator/token/webhook"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/utils/clock"
 
 	"github.com/sallyport-dev/sallyport/internal/gateway/caller"
 )
@@ -91,7 +93,7 @@ func New(ctx context.Context, o Options) (*Authentication, error) {
 		}
 		requests = append(requests, front)
 	}
-	requests = append(requests, x509.NewDynamic(clients.VerifyOptions, x509.CommonNameUserConversion))
+	requests = append(requests, newShortcut(clients.VerifyOptions, x509.NewDynamic(clients.VerifyOptions, x509.CommonNameUserConversion), clock.RealClock{}, asBefore))
 	tokens, err := a.tokens(ctx, o)
 	if err != nil {
 		return nil, err
@@ -126,11 +128,16 @@ func (a *Authentication) frontProxy(ctx context.Context, hub kubernetes.Interfac
 	a.Headers = f.config()
 	a.ClientCA = dynamiccertificates.NewUnionCAContentProvider(clients, f)
 	a.checks = append(a.checks, f.ready)
-	return distinct{
-		Request: headerrequest.NewDynamicVerifyOptionsSecure(f.VerifyOptions,
-			a.Headers.AllowedClientNames, a.Headers.UsernameHeaders, a.Headers.UIDHeaders, a.Headers.GroupHeaders, a.Headers.ExtraHeaderPrefixes),
-		front: f, clients: clients,
-	}, nil
+	headers := headerrequest.NewDynamic(a.Headers.UsernameHeaders, a.Headers.UIDHeaders, a.Headers.GroupHeaders, a.Headers.ExtraHeaderPrefixes)
+	full := x509.NewDynamicCAVerifier(f.VerifyOptions, headers, a.Headers.AllowedClientNames)
+	again := func(r *http.Request, _ *authenticator.Response) (*authenticator.Response, bool, error) {
+		// Its name may not be allowed any more; who somebody is is said anew each time.
+		if names := f.headers.AllowedClientNames(); len(names) > 0 && !slices.Contains(names, r.TLS.PeerCertificates[0].Subject.CommonName) {
+			return full.AuthenticateRequest(r)
+		}
+		return headers.AuthenticateRequest(r)
+	}
+	return distinct{Request: newShortcut(f.VerifyOptions, full, clock.RealClock{}, again), front: f, clients: clients}, nil
 }
 
 // tokens are told by issuers that the configuration names, then by the hub; nil if by

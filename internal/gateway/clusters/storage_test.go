@@ -110,7 +110,7 @@ func as(t *testing.T, name string) context.Context {
 	return request.WithUser(t.Context(), &user.DefaultInfo{Name: name, Groups: []string{user.AllAuthenticated}})
 }
 
-func names(t *testing.T, s *Storage, ctx context.Context, o *internalversion.ListOptions) []string {
+func names(ctx context.Context, t *testing.T, s *Storage, o *internalversion.ListOptions) []string {
 	t.Helper()
 	list, err := s.List(ctx, o)
 	if err != nil {
@@ -142,7 +142,7 @@ func TestList(t *testing.T) {
 		"Anything": {"A version is no view of another moment.", "bob", &internalversion.ListOptions{ResourceVersion: "0"}, []string{"prod-2"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if diff := cmp.Diff(tc.want, names(t, s, as(t, tc.user), tc.options)); diff != "" {
+			if diff := cmp.Diff(tc.want, names(as(t, tc.user), t, s, tc.options)); diff != "" {
 				t.Errorf("%s (-want +got):\n%s", tc.reason, diff)
 			}
 		})
@@ -212,7 +212,7 @@ type events struct {
 	last string // resource version
 }
 
-func (s *Storage) watchFor(t *testing.T, ctx context.Context, o internalversion.ListOptions) *events {
+func (s *Storage) watchFor(ctx context.Context, t *testing.T, o internalversion.ListOptions) *events {
 	t.Helper()
 	w, err := s.Watch(ctx, &o)
 	if err != nil {
@@ -251,8 +251,8 @@ func TestWatch(t *testing.T) {
 	w := newWorld()
 	w.grants(grant("a", "alice", 0, "prod-1"))
 	s := New(w, w, w.clock)
-	alice := s.watchFor(t, as(t, "alice"), internalversion.ListOptions{})
-	bob := s.watchFor(t, as(t, "bob"), internalversion.ListOptions{})
+	alice := s.watchFor(as(t, "alice"), t, internalversion.ListOptions{})
+	bob := s.watchFor(as(t, "bob"), t, internalversion.ListOptions{})
 	alice.want("ADDED prod-1")
 	w.grants(grant("a", "alice", 0, "prod-1", "prod-2"))
 	alice.want("ADDED prod-2")
@@ -269,7 +269,7 @@ func TestWatchLooksAgain(t *testing.T) {
 	w := newWorld()
 	w.grants(grant("a", "alice", lookAgain, "prod-1"), grant("b", "alice", 0, "prod-2"))
 	s := New(w, w, w.clock)
-	alice := s.watchFor(t, as(t, "alice"), internalversion.ListOptions{})
+	alice := s.watchFor(as(t, "alice"), t, internalversion.ListOptions{})
 	alice.want("ADDED prod-1", "ADDED prod-2")
 	w.down["prod-2"] = true
 	w.clock.Step(lookAgain + time.Nanosecond)
@@ -288,13 +288,13 @@ func TestWatchGoesOn(t *testing.T) {
 	}
 	from := listed.(*v1alpha1.ClusterList).ResourceVersion
 	w.grants(grant("a", "alice", 0, "prod-1", "prod-2"))
-	first := s.watchFor(t, as(t, "alice"), internalversion.ListOptions{ResourceVersion: from})
+	first := s.watchFor(as(t, "alice"), t, internalversion.ListOptions{ResourceVersion: from})
 	first.want("DELETED dev-1", "ADDED prod-2")
 	w.grants(grant("a", "alice", 0, "prod-1"))
 	first.want("DELETED prod-2")
 	first.Stop()
 	w.grants(grant("a", "alice", 0, "prod-1", "dev-1"))
-	s.watchFor(t, as(t, "alice"), internalversion.ListOptions{ResourceVersion: first.last}).want("ADDED dev-1")
+	s.watchFor(as(t, "alice"), t, internalversion.ListOptions{ResourceVersion: first.last}).want("ADDED dev-1")
 
 	other := newWorld()
 	other.index, other.clock = w.index, clocktesting.NewFakeClock(t0.Add(time.Millisecond))
@@ -329,7 +329,7 @@ func TestWatchSelects(t *testing.T) {
 	w.grants(grant("a", "alice", 0, "prod-1", "dev-1"))
 	s := New(w, w, w.clock)
 	prod, _ := labels.Parse("env=prod")
-	alice := s.watchFor(t, as(t, "alice"), internalversion.ListOptions{LabelSelector: prod})
+	alice := s.watchFor(as(t, "alice"), t, internalversion.ListOptions{LabelSelector: prod})
 	alice.want("ADDED prod-1")
 	w.grants(grant("a", "alice", 0, "prod-2", "dev-1"))
 	alice.want("DELETED prod-1", "ADDED prod-2")
@@ -339,13 +339,13 @@ func TestWatchList(t *testing.T) {
 	w := newWorld()
 	w.grants(grant("a", "alice", 0, "prod-1"))
 	s := New(w, w, w.clock)
-	alice := s.watchFor(t, as(t, "alice"), internalversion.ListOptions{
+	alice := s.watchFor(as(t, "alice"), t, internalversion.ListOptions{
 		SendInitialEvents: ptr.To(true), AllowWatchBookmarks: true, ResourceVersionMatch: metav1.ResourceVersionMatchNotOlderThan,
 	})
 	alice.want("ADDED prod-1", "BOOKMARK ")
 	alice.Stop()
 	w.grants(grant("a", "alice", 0, "prod-1", "prod-2"))
-	s.watchFor(t, as(t, "alice"), internalversion.ListOptions{ResourceVersion: alice.last}).want("ADDED prod-2")
+	s.watchFor(as(t, "alice"), t, internalversion.ListOptions{ResourceVersion: alice.last}).want("ADDED prod-2")
 }
 
 // TestDrain: a replica that ends keeps nobody waiting.
@@ -353,10 +353,10 @@ func TestDrain(t *testing.T) {
 	w := newWorld()
 	w.grants(grant("a", "alice", 0, "prod-1"))
 	s := New(w, w, w.clock)
-	before := s.watchFor(t, as(t, "alice"), internalversion.ListOptions{})
+	before := s.watchFor(as(t, "alice"), t, internalversion.ListOptions{})
 	before.want("ADDED prod-1")
 	s.Drain()
-	for name, watch := range map[string]*events{"before": before, "after": s.watchFor(t, as(t, "alice"), internalversion.ListOptions{})} {
+	for name, watch := range map[string]*events{"before": before, "after": s.watchFor(as(t, "alice"), t, internalversion.ListOptions{})} {
 		select {
 		case _, open := <-watch.ResultChan():
 			for open {
