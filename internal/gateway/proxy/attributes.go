@@ -16,9 +16,9 @@ import (
 // infos reads requests as a member's API server does.
 var infos = request.RequestInfoFactory{APIPrefixes: sets.NewString("api", "apis"), GrouplessAPIPrefixes: sets.NewString("api")}
 
-// methods that have a meaning to an API server. Others are refused: what they would be
-// asked about is not known.
-var methods = sets.New(http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions)
+// methods that are verbs to an API server. Others are refused: what would have to be
+// decided about them is not known.
+var methods = sets.New(http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete)
 
 // attributesOf a request, as the member would see them.
 func attributesOf(t *target, method string, u *guardrail.User) (*effective.Request, error) {
@@ -40,8 +40,9 @@ func attributesOf(t *target, method string, u *guardrail.User) (*effective.Reque
 // as it is for a WebSocket.
 var connecting = sets.New("exec", "attach", "portforward")
 
-// connects reports whether a request asks for create by another name: a guardrail against
-// creating pods/exec is one against a WebSocket to it.
+// connects reports whether a request asks for create by another name: a WebSocket to
+// pods/exec does what a POST does. Kubernetes asks about both since 1.35; here
+// both are asked about whatever the member's version.
 func connects(q *effective.Request) bool {
 	return q.ResourceRequest && q.Verb == "get" && connecting.Has(q.Subresource)
 }

@@ -10,7 +10,6 @@ import (
 	"net/url"
 	"strings"
 	"sync"
-	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 
@@ -31,8 +30,7 @@ func (p *passage) forward(route *transport.Route) {
 		ErrorLog:      silent,
 		ModifyResponse: func(resp *http.Response) error {
 			span.SetAttributes(attribute.Int("http.response.status_code", resp.StatusCode))
-			p.answered(resp)
-			return nil
+			return p.answered(resp)
 		},
 		ErrorHandler: func(_ http.ResponseWriter, r *http.Request, err error) { p.failed(r.Context(), err) },
 	}
@@ -48,12 +46,23 @@ func (p *passage) rewrite(r *httputil.ProxyRequest, route *transport.Route) {
 	out.URL.Path, out.URL.RawPath = base+p.target.path, strings.TrimSuffix(route.URL.EscapedPath(), "/")+p.target.raw
 	out.Host = route.URL.Host
 	p.identity.set(out.Header)
+	out.Header["Audit-Id"] = []string{p.id} // the member's audit log has it, too
 }
 
+// errCredential: 401 would tell the person that they are not known, and it is the
+// gateway that is not.
+var errCredential = errors.New("the member does not take the gateway's credential")
+
 // answered is called with the member's answer before it is passed on.
-func (p *passage) answered(resp *http.Response) {
+func (p *passage) answered(resp *http.Response) error {
+	if resp.StatusCode == http.StatusUnauthorized {
+		return errCredential
+	}
 	q := &p.session.ask
 	p.Metrics.answered(q.Cluster, q.Verb, resp.StatusCode)
+	for _, name := range notTheMembers {
+		delete(resp.Header, name)
+	}
 	p.warnings(resp.Header)
 	if resp.StatusCode == http.StatusForbidden {
 		// The member's own words follow. Without this, nobody could tell who spoke.
@@ -65,6 +74,15 @@ func (p *passage) answered(resp *http.Response) {
 		p.log(decisionlog.Deny, decisionlog.LayerMember, resp.StatusCode)
 	}
 	watchBodyOf(resp, p.r.Context(), q, p.id)
+	return nil
+}
+
+// notTheMembers are headers of answers by which a member would speak for the server that
+// the client knows: all members are behind one, and a browser would believe it (S9). The
+// ID is the gateway's to tell.
+var notTheMembers = []string{
+	"Access-Control-Allow-Credentials", "Access-Control-Allow-Headers", "Access-Control-Allow-Methods", "Access-Control-Allow-Origin",
+	"Access-Control-Expose-Headers", "Alt-Svc", "Audit-Id", "Clear-Site-Data", "Set-Cookie", "Strict-Transport-Security",
 }
 
 // failed is called where there is no answer of the member's.
@@ -77,8 +95,10 @@ func (p *passage) failed(ctx context.Context, err error) {
 	if ctx.Err() != nil { // the caller has gone
 		panic(http.ErrAbortHandler)
 	}
-	f := &refusal{layer: decisionlog.LayerMember, code: http.StatusServiceUnavailable, message: "cluster \"" + q.Cluster + "\" does not answer", retry: time.Second}
+	f := unavailable(q.Cluster, err)
 	switch {
+	case errors.Is(err, errCredential):
+		f.message = "cluster \"" + q.Cluster + "\" does not take the credential of Sallyport's impersonator there"
 	case errors.Is(err, transport.ErrRedirect):
 		f = &refusal{layer: decisionlog.LayerMember, code: http.StatusBadGateway, message: "cluster \"" + q.Cluster + "\" answered with a redirect, which is neither followed nor passed on"}
 	case errors.Is(err, transport.ErrNobody):

@@ -143,11 +143,15 @@ func requestID(r *http.Request) string {
 
 // enter is identity, path and limits. The request is then a session, which release ends.
 func (p *passage) enter() (release func(), _ *refusal) {
+	p.session.ask.At = p.began
 	u, err := caller.From(p.r.Context())
 	if err != nil {
 		return nil, &refusal{layer: decisionlog.LayerIdentity, code: http.StatusUnauthorized, message: "Unauthorized"}
 	}
-	p.session.ask.User, p.session.ask.At = *u, p.began
+	p.session.ask.User = *u
+	if p.r.ProtoMajor > 1 && p.r.Header.Get("Upgrade") != "" {
+		return nil, &refusal{layer: decisionlog.LayerRequest, code: http.StatusBadRequest, message: "protocols are switched over HTTP/1.1 only"}
+	}
 	if p.target, err = parseTarget(Prefix, p.r); err != nil {
 		return nil, &refusal{layer: decisionlog.LayerRequest, code: http.StatusBadRequest, message: err.Error()}
 	}
@@ -191,11 +195,13 @@ func (p *passage) enter() (release func(), _ *refusal) {
 func (p *passage) admit() (*transport.Route, *refusal) {
 	q := &p.session.ask
 	_, span := p.Tracer.Start(p.r.Context(), "decide")
-	ix := p.Index.Current()
-	p.decision = decide(ix, q)
+	var ix *effective.Index
+	for known := false; !known; known = p.sessions.decided(p.session, &p.decision) {
+		ix = p.Index.Current()
+		p.decision = decide(ix, q)
+	}
 	span.SetAttributes(attribute.String("sallyport.cluster", q.Cluster), attribute.String("sallyport.verdict", p.decision.Verdict.String()))
 	span.End()
-	p.sessions.decided(p.session, p.decision.Until)
 	if refused := p.judged(p.session, &p.decision); refused != nil {
 		return nil, refused
 	}
@@ -208,7 +214,7 @@ func (p *passage) admit() (*transport.Route, *refusal) {
 	}
 	route, err := p.Members.Route(q.Cluster)
 	if err != nil {
-		return nil, unavailable(err)
+		return nil, unavailable(q.Cluster, err)
 	}
 	// Whoever has changed something meanwhile has had all sessions decided again, and
 	// this one with them.
@@ -218,19 +224,23 @@ func (p *passage) admit() (*transport.Route, *refusal) {
 	return route, nil
 }
 
-// decide on a request, and on what else it does: see connects.
+// decide on a request. One that creates by another name has to pass as what it is, too:
+// see connects.
 func decide(ix *effective.Index, q *effective.Request) effective.Decision {
 	d := ix.Decide(q)
-	if !connects(q) || d.Verdict == effective.Denied || d.Verdict == effective.NotGranted {
+	if !connects(q) || d.Verdict < effective.OnMember {
 		return d
 	}
 	creates := *q
 	creates.Verb = "create"
-	if c := ix.Decide(&creates); c.Verdict == effective.Denied {
+	if c := ix.Decide(&creates); c.Verdict < d.Verdict || c.Verdict == d.Verdict && sooner(c.Until, d.Until) {
 		return c
 	}
 	return d
 }
+
+// sooner reports whether an instant is before another; a zero one never comes.
+func sooner(a, b time.Time) bool { return !a.IsZero() && (b.IsZero() || a.Before(b)) }
 
 // judged refuses what a decision does.
 func (h *Handler) judged(s *session, d *effective.Decision) *refusal {
@@ -255,8 +265,8 @@ func (h *Handler) reviewed(ctx context.Context, q *effective.Request, d *effecti
 	return nil
 }
 
-func unavailable(err error) *refusal {
-	f := &refusal{layer: decisionlog.LayerMember, code: http.StatusServiceUnavailable, message: "the cluster cannot be reached", retry: time.Second}
+func unavailable(cluster string, err error) *refusal {
+	f := &refusal{layer: decisionlog.LayerMember, code: http.StatusServiceUnavailable, message: "cluster \"" + cluster + "\" does not answer", retry: time.Second}
 	if u := (*transport.Unavailable)(nil); errors.As(err, &u) {
 		f.message, f.retry = u.Error(), u.RetryAfter
 	}

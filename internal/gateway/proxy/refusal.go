@@ -76,6 +76,7 @@ func (f *refusal) write(w http.ResponseWriter, q *effective.Request, id string) 
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(f.code)
 	_ = json.NewEncoder(w).Encode(f.status(q, id)) // it fails where nobody listens any more
 }

@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/sallyport-dev/sallyport/internal/core/effective"
@@ -14,6 +15,7 @@ import (
 // is ever cut.
 func (h *Handler) Run(ctx context.Context) error {
 	changed := make(chan struct{}, 1)
+	changed <- struct{}{} // what has changed before
 	stop := h.Index.Subscribe(func(*effective.Index) {
 		select {
 		case changed <- struct{}{}:
@@ -21,8 +23,12 @@ func (h *Handler) Run(ctx context.Context) error {
 		}
 	})
 	defer stop()
-	review := h.Clock.NewTicker(h.Reviewed)
-	defer review.Stop()
+	if h.Lenient || len(h.Exempt) > 0 {
+		// On its own: the hub may be slow, and nothing is to be cut later for it.
+		var reviews sync.WaitGroup
+		defer reviews.Wait()
+		reviews.Go(func() { h.reviewing(ctx) })
+	}
 	timer := h.Clock.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
@@ -39,10 +45,6 @@ func (h *Handler) Run(ctx context.Context) error {
 		case <-timer.C():
 			h.again(h.sessions.due(h.Clock.Now()))
 		case <-h.sessions.wake:
-		case <-review.C():
-			if h.Lenient || len(h.Exempt) > 0 {
-				h.review(ctx)
-			}
 		}
 	}
 }
@@ -53,11 +55,31 @@ func (h *Handler) again(open []*session) {
 		q := s.ask
 		q.At = h.Clock.Now()
 		d := decide(h.Index.Current(), &q)
-		if refused := h.judged(s, &d); refused != nil {
+		refused := h.judged(s, &d)
+		if refused == nil && d.Verdict == effective.OnMember && h.sessions.lost(s, &d) {
+			// The member said yes once, perhaps by the grant that has ended: it is to be
+			// asked anew.
+			refused = &refusal{layer: decisionlog.LayerGrant, code: http.StatusForbidden, message: asked(&q) + ": a grant that carried this has ended. Ask again: what others give, the cluster decides"}
+		}
+		if refused != nil {
 			h.cut(s, &q, &d, refused)
 			continue
 		}
-		h.sessions.decided(s, d.Until)
+		h.sessions.decided(s, &d)
+	}
+}
+
+// reviewing is review at intervals, until the context is done.
+func (h *Handler) reviewing(ctx context.Context) {
+	ticker := h.Clock.NewTicker(h.Reviewed)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C():
+			h.review(ctx)
+		}
 	}
 }
 
@@ -99,8 +121,15 @@ func (h *Handler) Drain(ctx context.Context) {
 	for _, s := range h.sessions.all() {
 		s.cancel(cut{&refusal{layer: decisionlog.LayerLimit, code: http.StatusServiceUnavailable, message: "this replica has ended", retry: time.Second}})
 	}
-	<-empty
+	// A client that reads nothing can keep what was sent before, and nobody from ending.
+	select {
+	case <-empty:
+	case <-h.Clock.After(lastWords):
+	}
 }
+
+// lastWords is how long sessions have to tell their clients that they have been cut.
+const lastWords = time.Second
 
 // Open is how many requests are under way.
 func (h *Handler) Open() int { return h.sessions.count() }

@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -16,7 +17,11 @@ type session struct {
 	ask    effective.Request // At is when it is decided
 	exempt bool
 	cancel context.CancelCauseFunc
-	until  time.Time // when time alone may have another answer; guarded by sessions.mu
+
+	// What follows is of the latest decision, and guarded by sessions.mu.
+	snapshot uint64
+	until    time.Time           // when time alone may have another answer
+	because  []effective.Because // the grants that carry it
 }
 
 // cut is why a session has ended before its time.
@@ -77,18 +82,32 @@ func (s *sessions) settle() {
 	}
 }
 
-// decided notes until when a decision on a session holds.
-func (s *sessions) decided(one *session, until time.Time) {
+// decided notes a decision on a session, unless one of a later snapshot is known: then
+// it reports false, and the session is to be decided again.
+func (s *sessions) decided(one *session, d *effective.Decision) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	one.until = until
-	if !until.IsZero() && (s.next.IsZero() || until.Before(s.next)) {
-		s.next = until
+	if d.Snapshot < one.snapshot {
+		return false
+	}
+	one.snapshot, one.until, one.because = d.Snapshot, d.Until, d.Because
+	if !d.Until.IsZero() && (s.next.IsZero() || d.Until.Before(s.next)) {
+		s.next = d.Until
 		select {
 		case s.wake <- struct{}{}:
 		default:
 		}
 	}
+	return true
+}
+
+// lost reports whether a grant that carried a session is not among those of a decision.
+func (s *sessions) lost(one *session, d *effective.Decision) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.ContainsFunc(one.because, func(b effective.Because) bool {
+		return !slices.ContainsFunc(d.Because, func(o effective.Because) bool { return o.Grant.Key() == b.Grant.Key() })
+	})
 }
 
 // all that are open.

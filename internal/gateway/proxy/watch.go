@@ -22,7 +22,8 @@ type watchBody struct {
 }
 
 func watchBodyOf(resp *http.Response, ctx context.Context, q *effective.Request, id string) {
-	if q.Verb != "watch" || resp.StatusCode != http.StatusOK || !strings.HasPrefix(resp.Header.Get("Content-Type"), "application/json") {
+	if q.Verb != "watch" || resp.StatusCode != http.StatusOK || resp.Header.Get("Content-Encoding") != "" ||
+		!strings.HasPrefix(resp.Header.Get("Content-Type"), "application/json") {
 		return
 	}
 	resp.Body = &watchBody{ReadCloser: resp.Body, ctx: ctx, event: func(c cut) []byte {
