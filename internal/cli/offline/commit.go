@@ -18,6 +18,9 @@ import (
 // main@sha1:9b1e…. The working tree is neither read nor changed. It returns the commit.
 func (r *Repository) ReadCommit(folder, revision string) (string, error) {
 	repository, err := git.PlainOpenWithOptions(folder, &git.PlainOpenOptions{DetectDotGit: true, EnableDotGitCommonDir: true})
+	if errors.Is(err, git.ErrRepositoryNotExists) { // unless it is bare
+		repository, err = git.PlainOpen(folder)
+	}
 	if err != nil {
 		return "", fmt.Errorf("there is no Git repository: %w", err)
 	}
