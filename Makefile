@@ -94,7 +94,7 @@ lint: $(LINT) ## Run golangci-lint, built once from test/tools/lint.
 generate: $(CONTROLLER_GEN) $(CRD_REF_DOCS) ## Generate deep copies, CRDs, Sallyport's RBAC and the references.
 	@rm -f config/crd/bases/*.yaml
 	@$(CONTROLLER_GEN) object paths=./api/... 
-	@$(CONTROLLER_GEN) crd paths=./api/... output:crd:dir=config/crd/bases
+	@$(CONTROLLER_GEN) crd paths=./api/v1alpha1/... output:crd:dir=config/crd/bases
 	@$(CONTROLLER_GEN) rbac:roleName=sallyport-controller paths=./controllers/... paths=./internal/audit/... paths=./internal/admission/... output:rbac:dir=config/rbac
 	@$(CONTROLLER_GEN) rbac:roleName=sallyport-gateway paths=./internal/gateway/rights/... paths=./internal/snapshot/... output:rbac:dir=config/gateway
 	@mkdir -p docs/reference

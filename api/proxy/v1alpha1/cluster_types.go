@@ -30,7 +30,6 @@ const (
 // Its labels are those that the inventory gives it.
 //
 // +kubebuilder:object:root=true
-// +kubebuilder:resource:scope=Cluster
 type Cluster struct {
 	metav1.TypeMeta `json:",inline"`
 	// +optional

@@ -5,6 +5,5 @@
 // Beneath a Cluster, at clusters/NAME/proxy/PATH, is the member's own API.
 //
 // +kubebuilder:object:generate=true
-// +kubebuilder:skip
 // +groupName=proxy.sallyport.dev
 package v1alpha1
