@@ -11,8 +11,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 	rbacv1 "k8s.io/api/rbac/v1"
 
+	"github.com/sallyport-dev/sallyport/api/v1alpha1"
 	"github.com/sallyport-dev/sallyport/internal/core/compile"
 	"github.com/sallyport-dev/sallyport/internal/core/effective"
+	"github.com/sallyport-dev/sallyport/internal/core/fleet"
 	"github.com/sallyport-dev/sallyport/internal/core/guardrail"
 	"github.com/sallyport-dev/sallyport/internal/core/rules"
 	"github.com/sallyport-dev/sallyport/internal/core/subject"
@@ -30,6 +32,42 @@ func FuzzDecide(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestManyGrantsOfOne: a subject with more grants, in more namespaces and on more
+// clusters than are looked through has what a scan finds, also after changes.
+func TestManyGrantsOfOne(t *testing.T) {
+	c := choicesOf(11)
+	w := newWorld(c)
+	w.members, w.grants = nil, nil
+	var clusters []v1alpha1.ClusterName
+	for i := range 100 {
+		m := fleet.Member{Name: fmt.Sprintf("m%02d", i), Accepted: true, Delivery: fleet.Direct, Paths: subject.Gateway}
+		w.members, clusters = append(w.members, m), append(clusters, v1alpha1.ClusterName(m.Name))
+	}
+	some := func(i int) compile.Grant {
+		from := c.n(len(clusters))
+		on := clusters[from:min(len(clusters), from+1+(1+i%3)*c.n(40))]
+		return grantTo(fmt.Sprintf("t/g%d", i), on, []v1alpha1.Subject{devs},
+			give(pick(c, []string{"x", "", "y"}), []string{"get"}, "", "pods"), give(fmt.Sprint("ns-", i), []string{"get"}, "", "pods"))
+	}
+	for i := range 80 {
+		w.grants = append(w.grants, some(i))
+	}
+	var b effective.Builder
+	for range 10 {
+		ix := b.Build(w.snapshot())
+		for range 100 {
+			q := ask("get", "pods", onCluster(string(pick(c, clusters))), within(pick(c, []string{"x", "y", "ns-3", "ns-70", ""})))
+			if diff := cmp.Diff(scan(w, q), told(ix.Decide(q))); diff != "" {
+				t.Fatalf("%+v (-scan +Index):\n%s", q, diff)
+			}
+		}
+		w.grants = slices.Clone(w.grants)
+		i := c.n(len(w.grants))
+		w.grants[i] = some(i)
+		w.grants = slices.Delete(w.grants, 3, 5)
+	}
 }
 
 // answer is a Decision in words.

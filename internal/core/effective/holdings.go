@@ -73,13 +73,6 @@ type entry struct {
 
 func (e entry) role() *compile.ScopedRole { return &e.given.Access[e.access] }
 
-func compareEntries(a, b entry) int {
-	if a.holding == b.holding {
-		return a.access - b.access
-	}
-	return compareHoldings(a.holding, b.holding)
-}
-
 // scope is what one subject holds in one namespace of members. It is immutable.
 type scope struct {
 	namespace string
@@ -92,7 +85,7 @@ type scope struct {
 }
 
 const (
-	// many is how much is looked at rather than looked up.
+	// many is how much of a list is looked at rather than looked up.
 	many = 16
 	// few clusters are those that a grant may be listed under: an index must not be as
 	// large as grants times clusters.
@@ -152,9 +145,11 @@ type holdings struct {
 
 // scope of a namespace; nil if nothing is held in it.
 func (h *holdings) scope(namespace string) *scope {
-	if namespace == "" {
-		if len(h.in) > 0 && h.in[0].namespace == "" {
-			return &h.in[0]
+	if len(h.in) <= many { // whether two texts are equal is told faster than their order
+		for i := range h.in {
+			if h.in[i].namespace == namespace {
+				return &h.in[i]
+			}
 		}
 		return nil
 	}
@@ -218,7 +213,7 @@ func (s *scope) after(gone map[*holding]bool, come []entry) scope {
 		if gone[e.holding] {
 			continue
 		}
-		for len(come) > 0 && compareEntries(come[0], e) < 0 {
+		for len(come) > 0 && compareHoldings(come[0].holding, e.holding) < 0 {
 			held, come = append(held, come[0]), come[1:]
 		}
 		held = append(held, e)

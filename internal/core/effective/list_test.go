@@ -268,3 +268,30 @@ func TestCanI(t *testing.T) {
 		t.Errorf("on one cluster without guardrails (-want +got):\n%s", diff)
 	}
 }
+
+// TestCanIIsBounded: a role that says very much is not judged word by word, and the
+// list says so.
+func TestCanIIsBounded(t *testing.T) {
+	wide := func(n int) v1alpha1.AccessEntry {
+		e := give("x", []string{"get"}, "", "secrets")
+		for i := range n {
+			e.Rules[0].Resources = append(e.Rules[0].Resources, fmt.Sprint("r", i))
+			e.Rules[0].ResourceNames = append(e.Rules[0].ResourceNames, fmt.Sprint("n", i))
+		}
+		return e
+	}
+	asked := 0
+	policy := guardrail.NewSet([]*guardrail.Guardrail{refuses("no", "no", func(in *guardrail.Input) bool { asked++; return in.Request.Resource == "r0" })}, nil, guardrail.Options{})
+	for n, want := range map[int]bool{30: false, 40: true} {
+		asked = 0
+		ix := town(policy, grantTo("t/wide", []v1alpha1.ClusterName{"a"}, []v1alpha1.Subject{alice}, wide(n)))
+		for _, p := range ix.CanI(&guardrail.User{Name: "alice"}, "a", noon) {
+			if p.Name == "discovery" {
+				continue
+			}
+			if p.Unsure != want || len(p.Refused) != n || asked > 1100 {
+				t.Errorf("%d resources by %d names: unsure %t, %d refused, %d judged", n, n, p.Unsure, len(p.Refused), asked)
+			}
+		}
+	}
+}

@@ -70,11 +70,11 @@ func (ix *Index) Groups(u *guardrail.User, cluster string, at time.Time) []strin
 	if !ok || !ix.fleet.Members()[i].Accepted {
 		return nil
 	}
-	holds := func(s subject.Subject) (any bool) {
+	holds := func(s subject.Subject) (found bool) {
 		if h := ix.held.of(s); h != nil {
-			h.all.each(i, at, func(entry) { any = true })
+			h.all.each(i, at, func(entry) { found = true })
 		}
-		return any
+		return found
 	}
 	var out []string
 	for _, g := range u.Groups {
