@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -22,6 +23,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/kustomize/api/krusty"
 	"sigs.k8s.io/kustomize/kyaml/filesys"
@@ -77,6 +79,7 @@ func freeAddr(t *testing.T) string {
 }
 
 func newWhole(t *testing.T, change func(*Options)) *whole {
+	ctrl.SetLogger(logr.Discard())
 	w := &whole{T: t, Fleet: controlplane.ForTest(t, controlplane.Options{Members: []string{"prod-1"}}), log: &synced{}, ended: make(chan error, 1)}
 	scheme, err := snapshot.Scheme()
 	must(t, err)
@@ -343,7 +346,7 @@ func (w podWatch) ends(why string) {
 	select {
 	case <-w.done:
 	case <-time.After(20 * time.Second):
-		w.Errorf("a watch goes on although %s", why)
+		w.Fatalf("a watch goes on although %s", why)
 	}
 }
 

@@ -23,8 +23,8 @@ func definitions(ref common.ReferenceCallback) map[string]common.OpenAPIDefiniti
 	return all
 }
 
-// described are the fields of ours, as the comments on the types have them.
-var described = map[string]string{
+// fieldTexts are the fields of ours, as the comments on the types have them.
+var fieldTexts = map[string]string{
 	"Cluster.status": "Status of the member, as the person who asks may know it.",
 
 	"ClusterStatus.availability": "Availability of the member, as the inventory has it: Available, Unavailable or Unknown.",
@@ -57,7 +57,7 @@ func (d definer) define(t reflect.Type, description string) {
 	for f := range fields(t) {
 		name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
 		property, model := d.property(f.Type)
-		property.Description = described[t.Name()+"."+name]
+		property.Description = fieldTexts[t.Name()+"."+name]
 		s.Properties[name] = property
 		if model != "" {
 			needs = append(needs, model)
