@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"sync"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
@@ -22,10 +20,11 @@ import (
 // its own API server. Nothing else tells members apart here: an agent may claim another's
 // name. So what is dialled is not trusted until it has shown the member's certificate.
 //
-// Each connection has a tunnel of its own, as the client of konnectivity wants it. That
-// client ends a connection from which nobody has read for ten seconds although there is
-// something to read, since it would hold up the others of the same agent: a reader that
-// pauses a busy stream loses it.
+// Each connection has a tunnel of its own, as the client of konnectivity wants it. But all
+// tunnels to an agent share one stream, in which nothing overtakes: what is not read from
+// one holds up the others. So requests to these members share HTTP/2 connections, which
+// are always read from, and hold back a single request whose answer is not read; and what
+// has switched protocols is read ahead of its reader, up to a bound.
 type ClusterProxy struct {
 	// Address of the entrypoint, HOST:PORT.
 	Address string
@@ -69,7 +68,7 @@ func (p *ClusterProxy) Dial(ctx context.Context, network, address string) (net.C
 		end()
 		return nil, fmt.Errorf("cannot dial through the tunnel: %w", context.Cause(ctx))
 	}
-	return &tunnelledConn{Conn: conn, address: tunnelAddr(address), end: end}, nil
+	return newTunnelledConn(conn, address, end), nil
 }
 
 func (p *ClusterProxy) credentials() (credentials.TransportCredentials, error) {
@@ -87,45 +86,3 @@ func (p *ClusterProxy) credentials() (credentials.TransportCredentials, error) {
 	}
 	return credentials.NewTLS(&tls.Config{RootCAs: roots, Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}), nil
 }
-
-// tunnelledConn is a connection with its tunnel.
-type tunnelledConn struct {
-	net.Conn
-	address tunnelAddr
-	closing sync.Once
-	end     context.CancelFunc
-}
-
-// farewell is how long the other end may take to hear that a connection is closed.
-const farewell = time.Second
-
-// Close ends the tunnel too. It does not wait: the client waits for the other end to
-// agree, ten seconds long where there is none any more, and pools close connections one
-// after another.
-func (c *tunnelledConn) Close() error {
-	c.closing.Do(func() {
-		late := time.AfterFunc(farewell, c.end)
-		go func() {
-			defer c.end()
-			defer late.Stop()
-			_ = c.Conn.Close() // says only that nobody answered
-		}()
-	})
-	return nil
-}
-
-// LocalAddr is where the tunnel ends: the client has none, and whoever traces requests
-// expects one.
-func (c *tunnelledConn) LocalAddr() net.Addr { return c.address }
-
-// RemoteAddr is what was dialled.
-func (c *tunnelledConn) RemoteAddr() net.Addr { return c.address }
-
-// tunnelAddr is HOST:PORT, as the agent dials it.
-type tunnelAddr string
-
-// Network is not one that this side could dial by.
-func (tunnelAddr) Network() string { return "tunnel" }
-
-// String is HOST:PORT.
-func (a tunnelAddr) String() string { return string(a) }

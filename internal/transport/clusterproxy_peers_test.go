@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -22,7 +23,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
@@ -40,7 +40,7 @@ type behind struct {
 	proxy   *ClusterProxy
 }
 
-func startBehind(t *testing.T, names ...string) *behind {
+func startBehind(t testing.TB, names ...string) *behind {
 	t.Helper()
 	f := controlplane.ForTest(t, controlplane.Options{Members: names})
 	k, err := f.StartKonnectivity(t.Context())
@@ -63,46 +63,14 @@ func startBehind(t *testing.T, names ...string) *behind {
 	return b
 }
 
-// route to a member, whose impersonator may be alice, who may do anything there.
-func (b *behind) route(t *testing.T, name string) *corev1.Secret {
+// route to a member, as the controller writes it for one with cluster-proxy.
+func (b *behind) route(t testing.TB, name string) *corev1.Secret {
 	t.Helper()
-	member := b.Member(name)
-	sa, err := member.ServiceAccount(t.Context(), "sallyport-system", "sallyport-impersonator")
-	if err != nil {
-		t.Fatal(err)
-	}
-	rbac := kubernetes.NewForConfigOrDie(member.AdminConfig()).RbacV1()
-	role := &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: "sallyport-impersonator"}, Rules: []rbacv1.PolicyRule{
-		{APIGroups: []string{""}, Resources: []string{"users"}, ResourceNames: []string{"alice"}, Verbs: []string{"impersonate"}},
-	}}
-	if _, err := rbac.ClusterRoles().Create(t.Context(), role, metav1.CreateOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	for role, subject := range map[string]rbacv1.Subject{
-		"sallyport-impersonator": {Kind: rbacv1.ServiceAccountKind, Namespace: "sallyport-system", Name: "sallyport-impersonator"},
-		"cluster-admin":          {APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: "alice"},
-	} {
-		_, err := rbac.ClusterRoleBindings().Create(t.Context(), &rbacv1.ClusterRoleBinding{
-			ObjectMeta: metav1.ObjectMeta{Name: "test-" + role},
-			RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: role},
-			Subjects:   []rbacv1.Subject{subject},
-		}, metav1.CreateOptions{})
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	return &corev1.Secret{
-		ObjectMeta: metav1.ObjectMeta{
-			Namespace: "sallyport-gateway", Name: v1alpha1.RouteNamePrefix + name,
-			Labels: map[string]string{v1alpha1.ManagedByLabel: v1alpha1.ManagedByValue, v1alpha1.ClusterLabel: name},
-		},
-		Type: v1alpha1.RouteSecretType,
-		Data: map[string][]byte{
-			v1alpha1.RouteServer: []byte(b.URL(name)), v1alpha1.RouteToken: []byte(sa.BearerToken),
-			v1alpha1.RouteCA: member.CABundle(), v1alpha1.RouteServerName: []byte("kubernetes.default.svc"),
-			v1alpha1.RouteVia: []byte(v1alpha1.RouteViaClusterProxy),
-		},
-	}
+	s := impersonated(t, b.Member(name))
+	s.Data[v1alpha1.RouteServer] = []byte(b.URL(name))
+	s.Data[v1alpha1.RouteServerName] = []byte("kubernetes.default.svc")
+	s.Data[v1alpha1.RouteVia] = []byte(v1alpha1.RouteViaClusterProxy)
+	return s
 }
 
 // get a path of a member as alice.
@@ -208,7 +176,7 @@ func TestClusterProxy(t *testing.T) {
 	b.eventually(t, "all are down without the entrypoint", func(ctx context.Context) bool {
 		return isUnavailable(b.answers(ctx, "eu-1"), "does not answer") && isUnavailable(b.answers(ctx, "us-1"), "does not answer")
 	})
-	if err := b.Konnectivity.Start(t.Context()); err != nil {
+	if err := b.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"eu-1", "us-1"} {
@@ -239,6 +207,38 @@ func TestS9ClusterProxyNames(t *testing.T) {
 	if conn, err := stranger.Dial(t.Context(), "tcp", strings.TrimPrefix(b.URL("us-1"), "https://")); err == nil {
 		conn.Close()
 		t.Error("an agent's certificate opens tunnels to members")
+	}
+}
+
+// TestClusterProxySlowReader: whoever does not read an answer holds up nobody else, although
+// all share the agent's one stream, and finds it whole in the end.
+func TestClusterProxySlowReader(t *testing.T) {
+	b := startBehind(t, "eu-1")
+	configMaps := kubernetes.NewForConfigOrDie(b.Member("eu-1").AdminConfig()).CoreV1().ConfigMaps("default")
+	const size, count = 900 << 10, 30
+	for i := range count {
+		_, err := configMaps.Create(t.Context(), &corev1.ConfigMap{
+			ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("big-%d", i)}, Data: map[string]string{"x": strings.Repeat("x", size)},
+		}, metav1.CreateOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	resp, err := b.get(t.Context(), "eu-1", "/api/v1/namespaces/default/configmaps")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if _, err := io.CopyN(io.Discard, resp.Body, 1<<10); err != nil {
+		t.Fatal(err)
+	}
+	for range 20 {
+		if err := b.answers(t.Context(), "eu-1"); err != nil {
+			t.Fatalf("another request: %v", err)
+		}
+	}
+	if n, err := io.Copy(io.Discard, resp.Body); err != nil || n < size*count {
+		t.Errorf("the rest: %d bytes, %v", n, err)
 	}
 }
 
@@ -286,5 +286,13 @@ func TestClusterProxyStreams(t *testing.T) {
 	b.members.Remove("eu-1")
 	if _, err := b.members.Route("eu-1"); !isUnavailable(err, "has no route") {
 		t.Errorf("after it was removed: %v", err)
+	}
+}
+
+// BenchmarkClusterProxy is BenchmarkMember through a tunnel.
+func BenchmarkClusterProxy(b *testing.B) {
+	f := startBehind(b, "eu-1")
+	for _, clients := range []int{1, 8, 64} {
+		b.Run(fmt.Sprintf("clients=%d", clients), func(b *testing.B) { benchmarkGets(b, f.members, "eu-1", clients) })
 	}
 }

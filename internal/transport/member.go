@@ -58,7 +58,7 @@ func newMember(d *description, o *MembersOptions) *member {
 	}
 	m.upgrades = m.pool(o.Metrics.counting(d.cluster, dial), config, o)
 	m.requests = m.upgrades
-	if o.HTTP2 {
+	if o.HTTP2 || d.tunnelled { // see ClusterProxy
 		shared := config.Clone()
 		shared.NextProtos = []string{"h2", "http/1.1"}
 		m.requests = m.pool(o.Metrics.counting(d.cluster, dial), shared, o)

@@ -27,7 +27,7 @@ type MembersOptions struct {
 	// Tunnel dials members that are reached by cluster-proxy; nil leaves them out.
 	Tunnel Dialer
 	// HTTP2 has requests to a member share a connection; else each that is under way has
-	// one of its own, and the pool keeps them.
+	// one of its own, and the pool keeps them. Those by the tunnel always share.
 	HTTP2 bool
 	// Now is the clock; time.Now if nil.
 	Now func() time.Time
