@@ -7,12 +7,124 @@ import (
 	"net/http"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"k8s.io/client-go/rest"
 )
+
+const (
+	// turns that each entrant of a race has, one after the other and over again.
+	turns = 7
+	// turn of one entrant.
+	turn = 600 * time.Millisecond
+)
+
+// entrant of a race: a server, and what it is asked.
+type entrant struct {
+	name   string
+	config *rest.Config
+	// ask makes the request; a GET of path if nil.
+	ask  func(ctx context.Context) (*http.Request, error)
+	path string
+}
+
+func (e *entrant) request(ctx context.Context) (*http.Request, error) {
+	if e.ask != nil {
+		return e.ask(ctx)
+	}
+	return http.NewRequestWithContext(ctx, http.MethodGet, e.config.Host+e.path, http.NoBody)
+}
+
+// laps of one entrant, a figure for each turn.
+type laps struct{ perSecond, p50, p99 []float64 }
+
+// race the entrants, each with so many clients in a closed loop: a client sends its next
+// request when the last was answered. They take short turns, so that whatever else the
+// machine does meets all of them alike, and each turn begins with another.
+func race(b *testing.B, clients int, entrants []*entrant) map[string]*laps {
+	b.Helper()
+	all, out := map[string][]*http.Client{}, map[string]*laps{}
+	for _, e := range entrants {
+		out[e.name] = &laps{}
+		for range clients {
+			c := clientOf(b, e.config)
+			defer c.CloseIdleConnections()
+			if err := e.once(b.Context(), c); err != nil { // and the connection is there
+				b.Fatalf("%s: %v", e.name, err)
+			}
+			all[e.name] = append(all[e.name], c)
+		}
+	}
+	for i := range turns {
+		for k := range entrants {
+			e := entrants[(i+k)%len(entrants)]
+			took, elapsed, err := e.run(b.Context(), all[e.name])
+			if err != nil {
+				b.Fatalf("%s: %v", e.name, err)
+			}
+			l := out[e.name]
+			l.perSecond = append(l.perSecond, float64(len(took))/elapsed.Seconds())
+			l.p50, l.p99 = append(l.p50, percentile(took, 50)), append(l.p99, percentile(took, 99))
+		}
+	}
+	return out
+}
+
+// run one turn. What is under way when it ends counts: its time is part of it.
+func (e *entrant) run(ctx context.Context, clients []*http.Client) (took []time.Duration, elapsed time.Duration, err error) {
+	each, errs := make([][]time.Duration, len(clients)), make([]error, len(clients))
+	var group sync.WaitGroup
+	began := time.Now()
+	for i, c := range clients {
+		group.Go(func() {
+			for time.Since(began) < turn && errs[i] == nil {
+				asked := time.Now()
+				errs[i] = e.once(ctx, c)
+				each[i] = append(each[i], time.Since(asked))
+			}
+		})
+	}
+	group.Wait()
+	elapsed = time.Since(began)
+	for _, err := range errs { // an answer that is not 200 is no figure
+		if err != nil {
+			return nil, 0, err
+		}
+	}
+	took = slices.Concat(each...)
+	slices.Sort(took)
+	return took, elapsed, nil
+}
+
+// once asks and reads the answer whole.
+func (e *entrant) once(ctx context.Context, c *http.Client) error {
+	r, err := e.request(ctx)
+	if err != nil {
+		return err
+	}
+	body, err := open(c, r)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	_, err = io.Copy(io.Discard, body)
+	return err
+}
+
+// open is the body of an answer that is 200.
+func open(c *http.Client, r *http.Request) (io.ReadCloser, error) {
+	resp, err := c.Do(r)
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode != http.StatusOK {
+		defer resp.Body.Close()
+		said, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<10)) // of what is an error anyway
+		return nil, fmt.Errorf("%s: %s", resp.Status, said)
+	}
+	return resp.Body, nil
+}
 
 // clientOf has connections of its own, as another kubectl has, and negotiates HTTP/2
 // as client-go does.
@@ -25,65 +137,48 @@ func clientOf(tb testing.TB, config *rest.Config) *http.Client {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	tb.Cleanup(c.CloseIdleConnections)
 	return c
 }
 
-// closedLoop has each client send its next request when the last was answered, until
-// b.N are: requests per second, and how long one takes.
-func closedLoop(b *testing.B, clients int, config *rest.Config, path string) {
-	b.Helper()
-	all := make([]*http.Client, clients)
-	for i := range all {
-		all[i] = clientOf(b, config)
-		get(b, all[i], config.Host+path) // the connection is there
-	}
-	took := make([][]time.Duration, clients)
-	var next atomic.Int64
-	var group sync.WaitGroup
-	b.ResetTimer()
-	begin := time.Now()
-	for i, c := range all {
-		group.Go(func() {
-			for next.Add(1) <= int64(b.N) {
-				began := time.Now()
-				get(b, c, config.Host+path)
-				took[i] = append(took[i], time.Since(began))
+// report the medians of all turns as benchmarks below a name, and of the first entrant
+// its share of what each of the others does, turn by turn.
+func report(b *testing.B, name string, entrants []*entrant, of map[string]*laps) {
+	for i, e := range entrants {
+		l := of[e.name]
+		figures := map[string]float64{"req/s": median(l.perSecond), "p50-ns": median(l.p50), "p99-ns": median(l.p99)}
+		if i == 0 {
+			for _, other := range entrants[1:] {
+				figures["of-"+other.name] = median(quotients(l.perSecond, of[other.name].perSecond))
+				figures["p99-of-"+other.name] = median(quotients(l.p99, of[other.name].p99))
 			}
-		})
-	}
-	group.Wait()
-	elapsed := time.Since(begin)
-	b.StopTimer()
-	sorted := slices.Concat(took...)
-	slices.Sort(sorted)
-	b.ReportMetric(float64(len(sorted))/elapsed.Seconds(), "req/s")
-	b.ReportMetric(float64(sorted[len(sorted)/2]), "p50-ns")
-	b.ReportMetric(float64(sorted[len(sorted)*99/100]), "p99-ns")
-}
-
-// get reads an answer whole. One that is not 200 ends the benchmark: it is no figure.
-func get(tb testing.TB, c *http.Client, url string) {
-	if err := fetch(tb.Context(), c, url); err != nil {
-		tb.Error(err)
-		panic(err)
+		}
+		figured(b, name+"/"+e.name, figures)
 	}
 }
 
-func fetch(ctx context.Context, c *http.Client, url string) error {
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return err
+// figured reports figures that were taken before, as those of a benchmark.
+func figured(b *testing.B, name string, figures map[string]float64) {
+	b.Run(name, func(b *testing.B) {
+		for metric, v := range figures {
+			b.ReportMetric(v, metric)
+		}
+		b.ReportMetric(0, "ns/op") // there is none: it is left out
+	})
+}
+
+func quotients(a, b []float64) (out []float64) {
+	for i := range a {
+		out = append(out, a[i]/b[i])
 	}
-	resp, err := c.Do(r)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		said, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<10))
-		return fmt.Errorf("%s: %s", resp.Status, said)
-	}
-	_, err = io.Copy(io.Discard, resp.Body)
-	return err
+	return out
+}
+
+// percentile of what is sorted.
+func percentile(sorted []time.Duration, p int) float64 {
+	return float64(sorted[min(len(sorted)*p/100, len(sorted)-1)])
+}
+
+func median(v []float64) float64 {
+	sorted := slices.Sorted(slices.Values(v))
+	return sorted[len(sorted)/2]
 }
