@@ -10,6 +10,7 @@ import (
 	"k8s.io/apiserver/pkg/authentication/user"
 
 	"github.com/sallyport-dev/sallyport/internal/core/guardrail"
+	"github.com/sallyport-dev/sallyport/internal/core/rules"
 )
 
 const (
@@ -57,6 +58,10 @@ func identityOf(u *guardrail.User, groups []string) (identity, error) {
 		if key == "" || key != strings.ToLower(key) {
 			return nil, fmt.Errorf("the user has an extra attribute whose key is empty or not in lower case")
 		}
+		// Left out, it could be one by which a member gives less.
+		if !slices.Contains(rules.ExtraKeys(), key) {
+			return nil, fmt.Errorf("the user has the extra attribute %q, which the gateway may not present to members", guardrail.Tidy(key))
+		}
 		for _, v := range values {
 			if err := sendable("an extra attribute of the user", v); err != nil {
 				return nil, err
@@ -98,12 +103,43 @@ func isTokenByte(c byte) bool {
 // set replaces all that the caller has said of who it is (S1, S2). The headers are those
 // of the request to the member, without the hop-by-hop ones.
 func (i identity) set(h http.Header) {
-	for name := range h {
-		if isTheCallers(name) {
+	for name, values := range h {
+		switch {
+		case isTheCallers(name):
 			delete(h, name)
+		case strings.EqualFold(name, websocketProtocols):
+			if h[name] = withoutBearer(values); len(h[name]) == 0 {
+				delete(h, name)
+			}
 		}
 	}
 	maps.Copy(h, i)
+}
+
+const (
+	websocketProtocols = "Sec-Websocket-Protocol"
+	// bearerProtocol is followed by a token, by which browsers tell Kubernetes who they
+	// are (k8s.io/apiserver/pkg/authentication/request/websocket).
+	bearerProtocol = "base64url.bearer.authorization.k8s.io."
+)
+
+// withoutBearer is the subprotocols of a WebSocket that are no credential.
+func withoutBearer(values []string) []string {
+	if !slices.ContainsFunc(values, func(v string) bool { return strings.Contains(strings.ToLower(v), bearerProtocol) }) {
+		return values
+	}
+	var kept []string
+	for _, v := range values {
+		for p := range strings.SplitSeq(v, ",") {
+			if p = strings.TrimSpace(p); !strings.HasPrefix(strings.ToLower(p), bearerProtocol) {
+				kept = append(kept, p)
+			}
+		}
+	}
+	if len(kept) == 0 {
+		return nil
+	}
+	return []string{strings.Join(kept, ", ")}
 }
 
 // isTheCallers reports whether a header is about who the caller is or by which way it

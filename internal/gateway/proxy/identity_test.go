@@ -48,7 +48,7 @@ func TestIdentity(t *testing.T) {
 		refused string
 	}{
 		"Plain":         {"Name, UID, groups and extra are told exactly.", guardrail.User{Name: "alice", UID: "6f8c", Extra: extra("authentication.kubernetes.io/credential-id", "X509SHA256=ab")}, []string{"devs", "ops"}, ""},
-		"NonASCII":      {"Names are not ASCII only.", guardrail.User{Name: "Zoë", Extra: extra("é/%", "ü", "")}, []string{"größe"}, ""},
+		"NonASCII":      {"Names are not ASCII only.", guardrail.User{Name: "Zoë", Extra: extra("authentication.kubernetes.io/pod-name", "ü", "")}, []string{"größe"}, ""},
 		"Colon":         {"Names have colons.", guardrail.User{Name: "system:serviceaccount:ns:name"}, []string{"system:serviceaccounts"}, ""},
 		"NoName":        {"S6: nobody.", guardrail.User{}, nil, "no name"},
 		"Blank":         {"S6: the receiver would trim it.", guardrail.User{Name: " "}, nil, "white space"},
@@ -57,8 +57,9 @@ func TestIdentity(t *testing.T) {
 		"EmptyGroup":    {"S6: a group without a name.", guardrail.User{Name: "alice"}, []string{""}, "without a name"},
 		"TrimmedGroup":  {"It would be another group.", guardrail.User{Name: "alice"}, []string{"devs\t"}, "white space"},
 		"UpperExtra":    {"S5: the member reads keys in lower case.", guardrail.User{Name: "alice", Extra: extra("Scopes", "a")}, nil, "lower case"},
+		"OtherExtra":    {"What cannot be told is not left out.", guardrail.User{Name: "alice", Extra: extra("scopes.example.org/read", "a")}, nil, `"scopes.example.org/read"`},
 		"EmptyExtraKey": {"S5: no key.", guardrail.User{Name: "alice", Extra: extra("", "a")}, nil, "lower case"},
-		"ExtraNewline":  {"It would end the header.", guardrail.User{Name: "alice", Extra: extra("a", "b\nc")}, nil, "control"},
+		"ExtraNewline":  {"It would end the header.", guardrail.User{Name: "alice", Extra: extra("authentication.kubernetes.io/pod-uid", "b\nc")}, nil, "control"},
 		"UIDNewline":    {"It would end the header.", guardrail.User{Name: "alice", UID: "a\nb"}, nil, "control"},
 	}
 	for name, tc := range tests {
@@ -119,7 +120,15 @@ func FuzzHeaders(f *testing.F) {
 	f.Add("Zoë", "", "größe", "a/b%c", "ü", "impersonate_extra-x", "y")
 	f.Add("a b", " ", "x:y", "é", "", "Connection", "Impersonate-User")
 	f.Fuzz(func(t *testing.T, name, uid, group, key, value, header, sent string) {
-		u := guardrail.User{Name: name, UID: uid, Groups: []string{group}, Extra: map[string][]string{key: {value}}}
+		// Keys are told as the member reads them, also those that are not told today.
+		if lower := strings.ToLower(key); lower == key {
+			sent := http.CanonicalHeaderKey(impersonateExtra + escapeKey(key))
+			read, err := url.PathUnescape(strings.TrimPrefix(strings.ToLower(sent), strings.ToLower(impersonateExtra)))
+			if err != nil || read != key {
+				t.Errorf("key %q is sent as %q and read as %q, %v", key, sent, read, err)
+			}
+		}
+		u := guardrail.User{Name: name, UID: uid, Groups: []string{group}, Extra: map[string][]string{"authentication.kubernetes.io/credential-id": {value}}}
 		who, err := identityOf(&u, u.Groups)
 		if err != nil {
 			return
