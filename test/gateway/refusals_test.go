@@ -1,0 +1,101 @@
+package gateway_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/sallyport-dev/sallyport/api/v1alpha1"
+)
+
+// TestRefusals: whoever is refused is told by which layer, what was asked, and what to
+// do; and nothing of how policies are written.
+func TestRefusals(t *testing.T) {
+	w := theWorld(t)
+	erin := w.user(t, "erin", "payments-devs")
+	g := grant("refusals", "erin", []v1alpha1.ClusterName{east}, onPods()...)
+	member := grant("refusals-member", "erin", []v1alpha1.ClusterName{west})
+	member.Spec.Access = []v1alpha1.AccessEntry{{
+		RoleRef: &v1alpha1.RoleReference{Kind: "ClusterRole", Name: "looker"}, Namespaces: []v1alpha1.NamespaceName{payments},
+	}}
+	const expression = `!(input.request.user.name == 'erin' && input.request.resource == 'pods' && input.request.subresource == 'exec' && input.request.name.startsWith('vault-'))`
+	w.create(t, guardrail("no-vault-shell", expression, "open a shell by https://vault.example instead", v1alpha1.PointRequest), g, member)
+
+	cases := map[string]struct {
+		reason string
+		member string
+		args   []string
+		want   []string
+	}{
+		"Guardrail": {
+			reason: "The guardrail, its message, the grant that would give it, and how to get past.", member: east,
+			args: []string{"exec", "vault-0", "--", "true"},
+			want: []string{
+				`user "erin" cannot`, `"pods/exec"`, `name "vault-0"`, `on cluster "east"`,
+				"no-vault-shell", "open a shell by https://vault.example instead", "GuardrailException for grant payments/refusals",
+			},
+		},
+		"Grant": {
+			reason: "What was asked, whom a grant could name, and where to ask.", member: east,
+			args: []string{"get", "secrets"},
+			want: []string{
+				`user "erin" cannot list resource "secrets" in API group "", in namespace "payments" on cluster "east"`,
+				`no active grant gives it. To ask for it, commit an AccessGrant for User "erin" or Group "payments-devs" that does: see https://access.example`,
+			},
+		},
+		"Member": {
+			reason: "The member's own words, and a warning that says whose they are.", member: west,
+			args: []string{"get", "pods", "-w"},
+			want: []string{
+				`Warning: this answer is of the RBAC of cluster west; Sallyport let the request through by grant payments/refusals-member`,
+				`User "erin" cannot watch resource "pods" in API group "" in the namespace "payments"`,
+			},
+		},
+	}
+	for _, way := range ways {
+		at := map[string]*person{east: w.at(t, way.to(w, erin, east)), west: w.at(t, way.to(w, erin, west))}
+		at[east].can("exec", "api-0", "--", "true")
+		at[west].can("get", "pods")
+		for name, tc := range cases {
+			t.Run(way.name+"/"+name, func(t *testing.T) {
+				// A guardrail is in force a moment after it was written.
+				until(t, tc.reason, func(context.Context) string {
+					out, errOut, err := at[tc.member].run("", tc.args...)
+					if err == nil {
+						return "it was let through: " + out
+					}
+					for _, want := range tc.want {
+						if !strings.Contains(errOut, want) {
+							return "it does not say " + want + ": " + errOut
+						}
+					}
+					for _, internal := range []string{"startsWith", "input.", "cel", "sallyport-gateway", "impersonat"} {
+						if strings.Contains(errOut, internal) {
+							t.Errorf("it says %q: %s", internal, errOut)
+						}
+					}
+					return ""
+				})
+			})
+		}
+	}
+
+	t.Run("a cluster that does not exist is like one that was not granted", func(t *testing.T) {
+		stranger := w.user(t, "stranger")
+		for _, way := range ways {
+			said := map[string]string{}
+			for _, cluster := range []string{east, "nowhere"} {
+				config := way.to(w, stranger, cluster)
+				a := ask(t.Context(), clientOf(t, config), "GET", config.Host+"/api/v1/namespaces/payments/pods")
+				if a.code != 403 {
+					t.Errorf("%s, %s: got %d, want 403", way.name, cluster, a.code)
+				}
+				message, _, _ := strings.Cut(a.status.Message, " (request ")
+				said[cluster] = strings.ReplaceAll(message, cluster, "CLUSTER")
+			}
+			if said[east] != said["nowhere"] {
+				t.Errorf("%s: they differ: %q and %q", way.name, said[east], said["nowhere"])
+			}
+		}
+	})
+}
