@@ -20,11 +20,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/sallyport-dev/sallyport/api/v1alpha1"
@@ -108,18 +106,6 @@ func (b *behind) answers(ctx context.Context, name string) error {
 	return nil
 }
 
-func (b *behind) eventually(t *testing.T, what string, condition func(context.Context) bool) {
-	t.Helper()
-	began := time.Now()
-	err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, time.Minute, true, func(ctx context.Context) (bool, error) {
-		return condition(ctx), nil
-	})
-	if err != nil {
-		t.Fatalf("waiting until %s: %v", what, err)
-	}
-	t.Logf("%s after %s", what, time.Since(began).Round(time.Millisecond))
-}
-
 // TestClusterProxy: members that nobody can reach but their agents, with konnectivity's
 // own server and agents. Each is reached by its own tunnel, and one that is cut off harms
 // no other and comes back by itself.
@@ -155,8 +141,8 @@ func TestClusterProxy(t *testing.T) {
 	if _, err := io.Copy(io.Discard, events); err == nil {
 		t.Error("the watch ends as if it had been told to")
 	}
-	b.eventually(t, "a member without agent is known to be down", func(ctx context.Context) bool {
-		err := b.answers(ctx, "eu-1")
+	eventually(t, "a member without agent is known to be down", func() bool {
+		err := b.answers(t.Context(), "eu-1")
 		if err == nil {
 			t.Fatal("it answers without its agent")
 		}
@@ -168,19 +154,19 @@ func TestClusterProxy(t *testing.T) {
 	if err := b.StartAgent(t.Context(), "eu-1"); err != nil {
 		t.Fatal(err)
 	}
-	b.eventually(t, "the member is back with its agent", func(ctx context.Context) bool { return b.answers(ctx, "eu-1") == nil })
+	eventually(t, "the member is back with its agent", func() bool { return b.answers(t.Context(), "eu-1") == nil })
 
 	if err := b.Konnectivity.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	b.eventually(t, "all are down without the entrypoint", func(ctx context.Context) bool {
-		return isUnavailable(b.answers(ctx, "eu-1"), "does not answer") && isUnavailable(b.answers(ctx, "us-1"), "does not answer")
+	eventually(t, "all are down without the entrypoint", func() bool {
+		return isUnavailable(b.answers(t.Context(), "eu-1"), "does not answer") && isUnavailable(b.answers(t.Context(), "us-1"), "does not answer")
 	})
 	if err := b.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"eu-1", "us-1"} {
-		b.eventually(t, name+" is back with the entrypoint", func(ctx context.Context) bool { return b.answers(ctx, name) == nil })
+		eventually(t, name+" is back with the entrypoint", func() bool { return b.answers(t.Context(), name) == nil })
 	}
 }
 

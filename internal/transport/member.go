@@ -48,9 +48,7 @@ func newMember(d *description, o *MembersOptions) *member {
 	m.credential.Store(&d.credential)
 	dial := direct
 	if d.tunnelled {
-		if dial = o.Tunnel; dial == nil {
-			dial = noTunnel
-		}
+		dial = o.Tunnel
 	}
 	config := &tls.Config{RootCAs: d.roots, ServerName: d.serverName, MinVersion: tls.VersionTLS12}
 	if config.ServerName == "" {
@@ -105,10 +103,6 @@ func (m *member) down(wait time.Duration) *Unavailable {
 func (m *member) close() {
 	m.requests.CloseIdleConnections()
 	m.upgrades.CloseIdleConnections()
-}
-
-func noTunnel(context.Context, string, string) (net.Conn, error) {
-	return nil, errors.New("there is no tunnel of cluster-proxy")
 }
 
 // connect by TLS.

@@ -24,7 +24,7 @@ import (
 
 // MembersOptions of Members.
 type MembersOptions struct {
-	// Tunnel dials members that are reached by cluster-proxy; nil leaves them out.
+	// Tunnel dials members that are reached by cluster-proxy; they have no route if it is nil.
 	Tunnel Dialer
 	// HTTP2 has requests to a member share a connection; else each that is under way has
 	// one of its own, and the pool keeps them. Those by the tunnel always share.
@@ -94,6 +94,9 @@ func (m *Members) Set(s *corev1.Secret) error {
 		return nil
 	}
 	d, err := parse(s)
+	if err == nil && d.tunnelled && m.o.Tunnel == nil {
+		err = errors.New("data." + v1alpha1.RouteVia + " is cluster-proxy, of which the gateway knows no entrypoint")
+	}
 	if err != nil {
 		m.Remove(cluster)
 		return fmt.Errorf("cannot use route Secret %q: %w", s.Namespace+"/"+s.Name, err)

@@ -4,134 +4,21 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
-	"log"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/kubernetes"
 
 	"github.com/sallyport-dev/sallyport/api/v1alpha1"
-	"github.com/sallyport-dev/sallyport/test/controlplane"
 )
-
-// routeTo a server, as the controller writes it.
-func routeTo(cluster string, s *httptest.Server, token string) *corev1.Secret {
-	return routeSecret(cluster, s.URL, token, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw}))
-}
-
-func routeSecret(cluster, server, token string, ca []byte) *corev1.Secret {
-	return &corev1.Secret{
-		ObjectMeta: metav1.ObjectMeta{
-			Namespace: "sallyport-gateway", Name: v1alpha1.RouteNamePrefix + cluster, Annotations: map[string]string{},
-			Labels: map[string]string{v1alpha1.ManagedByLabel: v1alpha1.ManagedByValue, v1alpha1.ClusterLabel: cluster},
-		},
-		Type: v1alpha1.RouteSecretType,
-		Data: map[string][]byte{v1alpha1.RouteServer: []byte(server), v1alpha1.RouteToken: []byte(token), v1alpha1.RouteCA: ca},
-	}
-}
-
-// impersonated is the route to a real member, whose impersonator may be alice, who may do
-// anything there.
-func impersonated(t testing.TB, member *controlplane.ControlPlane) *corev1.Secret {
-	t.Helper()
-	account := rbacv1.Subject{Kind: rbacv1.ServiceAccountKind, Namespace: "sallyport-system", Name: "sallyport-impersonator"}
-	sa, err := member.ServiceAccount(t.Context(), account.Namespace, account.Name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	rbac := kubernetes.NewForConfigOrDie(member.AdminConfig()).RbacV1()
-	role := &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: account.Name}, Rules: []rbacv1.PolicyRule{
-		{APIGroups: []string{""}, Resources: []string{"users"}, ResourceNames: []string{"alice"}, Verbs: []string{"impersonate"}},
-	}}
-	if _, err := rbac.ClusterRoles().Create(t.Context(), role, metav1.CreateOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	for role, subject := range map[string]rbacv1.Subject{
-		account.Name:    account,
-		"cluster-admin": {APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: "alice"},
-	} {
-		_, err := rbac.ClusterRoleBindings().Create(t.Context(), &rbacv1.ClusterRoleBinding{
-			ObjectMeta: metav1.ObjectMeta{Name: "test-" + role},
-			RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: role},
-			Subjects:   []rbacv1.Subject{subject},
-		}, metav1.CreateOptions{})
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	return routeSecret(member.Name, member.URL(), sa.BearerToken, member.CABundle())
-}
-
-// asked is what a member was asked with.
-type asked struct{ authorization, user string }
-
-func memberServer(t *testing.T, answer http.HandlerFunc) (*httptest.Server, chan asked) {
-	t.Helper()
-	seen := make(chan asked, 16)
-	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		seen <- asked{r.Header.Get("Authorization"), r.Header.Get("Impersonate-User")}
-		if answer != nil {
-			answer(w, r)
-		}
-	}))
-	s.EnableHTTP2 = true
-	s.Config.ErrorLog = log.New(io.Discard, "", 0) // of handshakes that a test has fail
-	s.StartTLS()
-	t.Cleanup(s.Close)
-	return s, seen
-}
-
-func set(t testing.TB, m *Members, s *corev1.Secret) {
-	t.Helper()
-	if err := m.Set(s); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func requestAs(t *testing.T, r *Route, user string) *http.Request {
-	t.Helper()
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, r.URL.String()+"/version", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if user != "" {
-		request.Header.Set("Impersonate-User", user)
-	}
-	return request
-}
-
-// send as alice and read the answer whole, so that the connection can be used again.
-func send(t *testing.T, r *Route) error {
-	t.Helper()
-	resp, err := r.Transport.RoundTrip(requestAs(t, r, "alice"))
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	_, err = io.Copy(io.Discard, resp.Body)
-	return err
-}
-
-func route(t *testing.T, m *Members, cluster string) *Route {
-	t.Helper()
-	r, err := m.Route(cluster)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return r
-}
 
 // TestMemberCredentials: S9. What a member is sent is its own token and no other's; a
 // new one is used at once, over the connection that there is.
@@ -141,13 +28,18 @@ func TestMemberCredentials(t *testing.T) {
 	m := NewMembers("sallyport-gateway", MembersOptions{})
 	set(t, m, routeTo("a", a, "token-a"))
 	set(t, m, routeTo("b", b, "token-b"))
+	var first asked
 	for range 2 {
 		for cluster, seen := range map[string]chan asked{"a": seenA, "b": seenB} {
 			if err := send(t, route(t, m, cluster)); err != nil {
 				t.Fatal(err)
 			}
-			if got := <-seen; got.authorization != "Bearer token-"+cluster || got.user != "alice" {
+			got := <-seen
+			if got.authorization != "Bearer token-"+cluster || got.user != "alice" {
 				t.Errorf("%s was asked with %+v", cluster, got)
+			}
+			if cluster == "a" {
+				first = got
 			}
 		}
 	}
@@ -159,8 +51,8 @@ func TestMemberCredentials(t *testing.T) {
 	if err := send(t, before); err != nil {
 		t.Fatal(err)
 	}
-	if got := <-seenA; got.authorization != "Bearer token-new" {
-		t.Errorf("after it was replaced, %s was sent", got.authorization)
+	if got := <-seenA; got.authorization != "Bearer token-new" || got.connection != first.connection {
+		t.Errorf("after the token was replaced, the member was asked with %+v, before with %+v", got, first)
 	}
 	set(t, m, routeTo("a", b, "token-a"))
 	if route(t, m, "a") == before {
@@ -170,11 +62,6 @@ func TestMemberCredentials(t *testing.T) {
 	if _, err := m.Route("a"); !isUnavailable(err, "has no route") {
 		t.Errorf("without a Secret: %v", err)
 	}
-}
-
-func isUnavailable(err error, reason string) bool {
-	u := (*Unavailable)(nil)
-	return errors.As(err, &u) && strings.Contains(u.Reason, reason) && u.RetryAfter > 0
 }
 
 // TestS6Nobody: a request on behalf of nobody, of two, or with a credential of its own
@@ -350,55 +237,6 @@ func TestDown(t *testing.T) {
 	}
 }
 
-// TestBreaker is of one breaker, with a clock that is turned.
-func TestBreaker(t *testing.T) {
-	type step struct {
-		at   int // seconds
-		do   string
-		want int // seconds to wait
-	}
-	cases := map[string]struct {
-		reason string
-		steps  []step
-	}{
-		"Closed":    {"Everything passes.", []step{{0, "try", 0}, {0, "try", 0}}},
-		"Opens":     {"One failure is enough.", []step{{0, "failure", 0}, {0, "wait", 1}, {1, "wait", 0}}},
-		"OneTries":  {"The others wait for how it ends.", []step{{0, "failure", 0}, {1, "try", 0}, {1, "try", 1}, {5, "try", 1}}},
-		"LookOnly":  {"To look takes no turn.", []step{{0, "failure", 0}, {1, "wait", 0}, {1, "wait", 0}, {1, "try", 0}}},
-		"Success":   {"Everything passes again.", []step{{0, "failure", 0}, {1, "try", 0}, {1, "success", 0}, {1, "try", 0}, {1, "try", 0}}},
-		"Together":  {"A burst that fails counts once.", []step{{0, "failure", 0}, {0, "failure", 0}, {0, "failure", 0}, {0, "wait", 1}}},
-		"Abandoned": {"Who leaves gives the turn back.", []step{{0, "failure", 0}, {1, "try", 0}, {1, "abandoned", 0}, {1, "try", 0}}},
-		"Doubles": {"Up to a bound.", []step{
-			{0, "failure", 0}, {1, "try", 0}, {1, "failure", 0}, {1, "wait", 2}, {3, "try", 0}, {3, "failure", 0}, {3, "wait", 4},
-			{7, "try", 0}, {7, "failure", 0}, {7, "wait", 8}, {15, "try", 0}, {15, "failure", 0}, {15, "wait", 15},
-			{30, "try", 0}, {30, "failure", 0}, {30, "wait", 15},
-		}},
-	}
-	for name, tc := range cases {
-		t.Run(name, func(t *testing.T) {
-			var b breaker
-			for i, s := range tc.steps {
-				now, got := time.Unix(int64(s.at), 0), time.Duration(0)
-				switch s.do {
-				case "try":
-					got = b.try(now)
-				case "wait":
-					got = b.wait(now)
-				case "failure":
-					b.failure(now)
-				case "success":
-					b.success()
-				case "abandoned":
-					b.abandoned()
-				}
-				if want := time.Duration(s.want) * time.Second; got != want {
-					t.Errorf("step %d, %s at %d s: wait %s, want %s: %s", i, s.do, s.at, got, want, tc.reason)
-				}
-			}
-		})
-	}
-}
-
 func TestExpired(t *testing.T) {
 	server, _ := memberServer(t, nil)
 	now := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -427,6 +265,7 @@ func TestRefusedRoutes(t *testing.T) {
 		"NoToken":   {v1alpha1.RouteToken, "", "data.token"},
 		"Injection": {v1alpha1.RouteToken, secret + "\r\nImpersonate-User: root", "data.token"},
 		"Via":       {v1alpha1.RouteVia, secret, "data.via"},
+		"NoTunnel":  {v1alpha1.RouteVia, v1alpha1.RouteViaClusterProxy, "no entrypoint"},
 	} {
 		m := NewMembers("sallyport-gateway", MembersOptions{})
 		set(t, m, routeTo("a", server, "token"))

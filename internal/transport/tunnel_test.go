@@ -40,7 +40,7 @@ func TestTunnelReadsAhead(t *testing.T) {
 			time.Sleep(patience / 2) // of the bubble's clock
 			n, err := conn.Read(piece)
 			got.Write(piece[:n])
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				break
 			}
 			if err != nil {
