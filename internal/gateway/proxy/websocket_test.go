@@ -1,0 +1,39 @@
+package proxy
+
+import (
+	"net/http"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/sallyport-dev/sallyport/internal/core/guardrail"
+)
+
+// TestS2WebSocketCredential: a token may come as a subprotocol. It is the caller's, for
+// the hub, and no member gets it.
+func TestS2WebSocketCredential(t *testing.T) {
+	who, err := identityOf(&guardrail.User{Name: "alice"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const token = "base64url.bearer.authorization.k8s.io.c2VjcmV0"
+	for name, tc := range map[string]struct {
+		reason     string
+		sent, want []string
+	}{
+		"None":      {"What is no credential stays as it is.", []string{"v5.channel.k8s.io,v4.channel.k8s.io"}, []string{"v5.channel.k8s.io,v4.channel.k8s.io"}},
+		"First":     {"The token goes.", []string{token + ", v4.channel.k8s.io"}, []string{"v4.channel.k8s.io"}},
+		"Last":      {"The token goes.", []string{"v5.channel.k8s.io, v4.channel.k8s.io, " + token}, []string{"v5.channel.k8s.io, v4.channel.k8s.io"}},
+		"SecondOne": {"A header may come twice, and is one.", []string{"v4.channel.k8s.io", token}, []string{"v4.channel.k8s.io"}},
+		"Upper":     {"In any case.", []string{"BASE64URL.bearer.authorization.K8S.io.c2VjcmV0, x"}, []string{"x"}},
+		"Alone":     {"Then there is no header.", []string{token}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := http.Header{"Sec-Websocket-Protocol": tc.sent}
+			who.set(h)
+			if diff := cmp.Diff(tc.want, h["Sec-Websocket-Protocol"]); diff != "" {
+				t.Errorf("%s (-want +got):\n%s", tc.reason, diff)
+			}
+		})
+	}
+}
