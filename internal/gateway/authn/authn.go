@@ -81,7 +81,7 @@ func New(ctx context.Context, o Options) (*Authentication, error) {
 		o.TokenTTL = MaxTokenTTL
 	}
 	a := &Authentication{Audiences: o.Audiences}
-	clients, err := a.clientCertificates(ctx, o)
+	clients, err := a.clientCertificates(o)
 	if err != nil {
 		return nil, err
 	}
@@ -105,13 +105,13 @@ func New(ctx context.Context, o Options) (*Authentication, error) {
 	return a, nil
 }
 
-func (a *Authentication) clientCertificates(ctx context.Context, o Options) (dynamiccertificates.CAContentProvider, error) {
+func (a *Authentication) clientCertificates(o Options) (dynamiccertificates.CAContentProvider, error) {
 	var clients dynamiccertificates.CAContentProvider
 	var err error
 	if o.ClientCAFile != "" {
 		clients, err = dynamiccertificates.NewDynamicCAContentFromFile("client-ca", o.ClientCAFile)
 	} else {
-		clients, err = fromConfigMap(ctx, "client-ca", "client-ca-file", o.Hub)
+		clients, err = fromConfigMap("client-ca", "client-ca-file", o.Hub)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot load the authorities of client certificates: %w", err)

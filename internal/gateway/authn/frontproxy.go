@@ -24,17 +24,10 @@ import (
 // configMap has what the hub's API server tells to aggregated servers.
 const configMap = "extension-apiserver-authentication"
 
-// fromConfigMap are the authorities at a key of the ConfigMap, kept as it changes. That it
-// cannot be read yet is no error.
-func fromConfigMap(ctx context.Context, purpose, key string, hub kubernetes.Interface) (*dynamiccertificates.ConfigMapCAController, error) {
-	c, err := dynamiccertificates.NewDynamicCAFromConfigMapController(purpose, metav1.NamespaceSystem, configMap, key, hub)
-	if err != nil {
-		return nil, err
-	}
-	if err := c.RunOnce(ctx); err != nil {
-		log.FromContext(ctx).Info("Cannot read authorities yet", "key", key, "problem", err.Error())
-	}
-	return c, nil
+// fromConfigMap are the authorities at a key of the ConfigMap: none before the server
+// runs them, and kept as they change then.
+func fromConfigMap(purpose, key string, hub kubernetes.Interface) (*dynamiccertificates.ConfigMapCAController, error) {
+	return dynamiccertificates.NewDynamicCAFromConfigMapController(purpose, metav1.NamespaceSystem, configMap, key, hub)
 }
 
 // frontProxy is the hub's aggregation layer: its authority, the names that its
@@ -45,7 +38,7 @@ type frontProxy struct {
 }
 
 func newFrontProxy(ctx context.Context, hub kubernetes.Interface) (*frontProxy, error) {
-	ca, err := fromConfigMap(ctx, "front-proxy", "requestheader-client-ca-file", hub)
+	ca, err := fromConfigMap("front-proxy", "requestheader-client-ca-file", hub)
 	if err != nil {
 		return nil, err
 	}
