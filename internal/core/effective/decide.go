@@ -58,13 +58,18 @@ const plenty = 256
 // release what a decision was made in, unless a policy that missed its deadline may
 // still be looking at it.
 func (w *work) release(d *Decision) {
-	if cap(w.found.because) > plenty || slices.ContainsFunc(d.Reasons, func(r guardrail.Reason) bool { return r.Failed }) {
+	if cap(w.found.because) > plenty || d.failed() {
 		return
 	}
 	clear(w.found.because)
 	clear(w.grants)
 	*w = work{found: found{because: w.found.because[:0]}, grants: w.grants[:0]}
 	works.Put(w)
+}
+
+// failed: a policy could not be evaluated.
+func (d *Decision) failed() bool {
+	return slices.ContainsFunc(d.Reasons, func(r guardrail.Reason) bool { return r.Failed })
 }
 
 // decide on a request by the grants that have been found for it.

@@ -85,6 +85,7 @@ type search struct {
 	// rules that were looked at, by their address: the first that gives what is asked for.
 	rules map[*rbacv1.PolicyRule]int
 	out   []Holder
+	work  *work
 
 	// What follows is of one subject: what gives what is asked for, and on each cluster
 	// which of these. Most subjects have the same on many clusters.
@@ -219,7 +220,7 @@ func (s *search) decide(sub subject.Subject, clusters []int) {
 	var on [][]int // with each
 	for _, c := range clusters {
 		s.q.Cluster = s.ix.fleet.Members()[c].Name
-		d := s.ix.decide(&s.q, c, true, &work{found: all})
+		d := s.judge(all, c)
 		if s.ix.policy.Idle(guardrail.Request) {
 			decisions, on = []Decision{d}, [][]int{clusters}
 			break
@@ -235,6 +236,21 @@ func (s *search) decide(sub subject.Subject, clusters []int) {
 	for i, d := range decisions {
 		s.out = append(s.out, Holder{Subject: sub, Clusters: s.ix.names(on[i]), Decision: d})
 	}
+}
+
+// judge what was found on a cluster.
+func (s *search) judge(all found, cluster int) Decision {
+	if s.work == nil {
+		s.work = &work{}
+	}
+	s.work.found = all
+	d := s.ix.decide(&s.q, cluster, true, s.work)
+	if d.failed() {
+		s.work = nil // as with Decide
+	} else {
+		s.work.in, s.work.grants = guardrail.Input{}, s.work.grants[:0]
+	}
+	return d
 }
 
 // settle what was found without knowing what else would be: discovery counts where no
