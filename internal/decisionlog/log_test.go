@@ -235,11 +235,14 @@ func TestSinksAreApart(t *testing.T) {
 
 // full is a disk that has room for so many bytes.
 type full struct {
+	mu sync.Mutex
 	bytes.Buffer
 	room int
 }
 
 func (f *full) Write(p []byte) (int, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	if n := min(f.room, len(p)); n < len(p) {
 		f.room -= n
 		f.Buffer.Write(p[:n])
@@ -263,7 +266,9 @@ func TestDiskFull(t *testing.T) {
 		if len(torn) != 40 {
 			t.Fatalf("%q", torn)
 		}
+		disk.mu.Lock()
 		disk.room = 1 << 20
+		disk.mu.Unlock()
 		time.Sleep(retell) // of the bubble: it passes at once
 		synctest.Wait()
 		l.Log(entry(2))
