@@ -250,7 +250,7 @@ func (h *Handler) judged(s *session, d *effective.Decision) *refusal {
 	case d.Verdict == effective.NotGranted && h.Lenient:
 		return nil
 	}
-	return refusalOf(d, &s.ask, h.Help)
+	return refusalOf(d, &s.ask, h.Index.Current().Policy(), h.Help)
 }
 
 // reviewed refuses what the hub does.

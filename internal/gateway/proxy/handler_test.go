@@ -200,6 +200,14 @@ func TestLayers(t *testing.T) {
 				w.grants(against(w, `input.request.subresource != 'exec'`, "nobody executes; use debug"), oncall())
 			},
 			code: 403, layer: "guardrail", says: []string{`guardrail "no-exec": nobody executes; use debug`}, silent: []string{"input.request"}},
+		"Exception": {reason: "An exception is told of only where it would be honoured.", path: "prod/proxy" + pods,
+			setup: func(w *world) {
+				w.grants(against(w, `false`, "no", func(s *v1alpha1.GuardrailSpec) {
+					s.Exceptions = &v1alpha1.ExceptionTerms{MaxDuration: metav1.Duration{Duration: time.Hour}}
+				}), oncall())
+			}, code: 403, layer: "guardrail", says: []string{"GuardrailException for grant payments/oncall"}},
+		"NoException": {reason: "And not elsewhere.", path: "prod/proxy" + pods, setup: func(w *world) { w.grants(against(w, `false`, "no"), oncall()) },
+			code: 403, layer: "guardrail", silent: []string{"GuardrailException"}},
 		"WebSocket": {reason: "A GET that executes is a create to guardrails.", path: "prod/proxy" + pods + "/api-0/exec",
 			setup: func(w *world) {
 				w.grants(against(w, `!(input.request.verb == 'create' && input.request.subresource == 'exec')`, "nobody executes"), oncall())

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -82,7 +83,7 @@ func (f *refusal) write(w http.ResponseWriter, q *effective.Request, id string) 
 }
 
 // refusalOf a decision that lets nothing through.
-func refusalOf(d *effective.Decision, q *effective.Request, help string) *refusal {
+func refusalOf(d *effective.Decision, q *effective.Request, policy *guardrail.Set, help string) *refusal {
 	f := &refusal{code: http.StatusForbidden, message: asked(q) + ": "}
 	if d.Verdict == effective.NotGranted {
 		f.layer = decisionlog.LayerGrant
@@ -104,10 +105,22 @@ func refusalOf(d *effective.Decision, q *effective.Request, help string) *refusa
 	if len(f.reasons) == 0 {
 		f.message += "refused by a guardrail"
 	}
-	if len(d.Because) > 0 {
-		f.message += ". A grant gives it, and the guardrail stands above: if it has to be, ask for a GuardrailException for grant " + d.Because[0].Grant.Key()
+	if len(d.Because) > 0 && excusable(policy, f.reasons) {
+		f.message += ". A grant gives it, and guardrails stand above: if it has to be, ask for a GuardrailException for grant " + d.Because[0].Grant.Key()
 	}
 	return f
+}
+
+// excusable reports whether every guardrail that refuses honours exceptions.
+func excusable(policy *guardrail.Set, reasons []guardrail.Reason) bool {
+	if policy == nil || len(reasons) == 0 {
+		return false
+	}
+	return !slices.ContainsFunc(reasons, func(r guardrail.Reason) bool {
+		return !slices.ContainsFunc(policy.Guardrails(), func(g *guardrail.Guardrail) bool {
+			return g.Name == r.Guardrail && g.Exceptions.Longest > 0
+		})
+	})
 }
 
 // asked says what was asked, by whom, where.
