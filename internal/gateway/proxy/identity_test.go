@@ -3,6 +3,7 @@ package proxy
 import (
 	"maps"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"reflect"
 	"slices"
@@ -10,31 +11,39 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/apiserver/pkg/authentication/user"
+	"k8s.io/apiserver/pkg/authorization/authorizerfactory"
+	"k8s.io/apiserver/pkg/endpoints/filters/impersonation"
+	"k8s.io/apiserver/pkg/endpoints/request"
 
 	"github.com/sallyport-dev/sallyport/internal/core/guardrail"
 )
 
-// asMemberReads is who Kubernetes' impersonation filter finds in headers
-// (k8s.io/apiserver/pkg/endpoints/filters/impersonation).
+// asMemberReads is who Kubernetes' own impersonation filter finds in headers, without the
+// groups that it adds by itself.
 func asMemberReads(t testing.TB, h http.Header) guardrail.User {
 	t.Helper()
-	out := guardrail.User{Name: h.Get(impersonateUser), UID: h.Get(impersonateUID), Groups: h.Values(impersonateGroup)}
-	for name, values := range h {
-		key, ok := strings.CutPrefix(strings.ToLower(name), strings.ToLower(impersonateExtra))
-		if !ok {
-			continue
+	var got user.Info
+	filter := impersonation.WithImpersonation(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		got, _ = request.UserFrom(r.Context())
+	}), authorizerfactory.NewAlwaysAllowAuthorizer(), serializer.NewCodecFactory(runtime.NewScheme()))
+	r := httptest.NewRequest(http.MethodGet, "/api", nil)
+	r.Header = h.Clone()
+	answer := httptest.NewRecorder()
+	filter.ServeHTTP(answer, r.WithContext(request.WithUser(t.Context(), &user.DefaultInfo{Name: "impersonator"})))
+	if got == nil || got.GetName() == "impersonator" {
+		t.Fatalf("nobody is impersonated by %v: %s", h, answer.Body)
+	}
+	out := guardrail.User{Name: got.GetName(), UID: got.GetUID()}
+	for _, g := range got.GetGroups() {
+		if slices.Contains(h.Values(impersonateGroup), g) {
+			out.Groups = append(out.Groups, g)
 		}
-		key, err := url.PathUnescape(key)
-		if err != nil {
-			t.Fatalf("%s cannot be read: %v", name, err)
-		}
-		if out.Extra == nil {
-			out.Extra = map[string][]string{}
-		}
-		if _, twice := out.Extra[key]; twice {
-			t.Fatalf("extra %q comes twice", key)
-		}
-		out.Extra[key] = values
+	}
+	if extra := got.GetExtra(); len(extra) > 0 {
+		out.Extra = extra
 	}
 	return out
 }
