@@ -18,6 +18,14 @@ const (
 	karmadaGroup = "cluster.karmada.io"
 )
 
+// HubGroups are those for one cluster, by whether Karmada's proxy leads there.
+func HubGroups(karmada bool) []string {
+	if karmada {
+		return []string{karmadaGroup, gatewayGroup}
+	}
+	return []string{gatewayGroup}
+}
+
 // way is what the hub must allow for one cluster. Clusters with the same way
 // share a rule.
 type way struct {
@@ -50,12 +58,8 @@ func hubObjects(s subject.Subject, contributors []*expanded, f *fleet.Fleet) []*
 	})
 	policy := make([]rbacv1.PolicyRule, 0, len(ways))
 	for _, w := range sortedWays {
-		groups := []string{gatewayGroup}
-		if w.karmada {
-			groups = []string{karmadaGroup, gatewayGroup}
-		}
 		policy = append(policy, rbacv1.PolicyRule{
-			Verbs: w.verbs.Strings(), APIGroups: groups, Resources: []string{"clusters/proxy"}, ResourceNames: ways[w],
+			Verbs: w.verbs.Strings(), APIGroups: HubGroups(w.karmada), Resources: []string{"clusters/proxy"}, ResourceNames: ways[w],
 		})
 	}
 	by := ownersOf(contributors)

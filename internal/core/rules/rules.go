@@ -43,6 +43,15 @@ func (v Verbs) Strings() []string {
 	return out
 }
 
+// VerbOf is the set of one such verb. It is empty for any other, of which there are no
+// requests.
+func VerbOf(name string) Verbs {
+	if i := slices.Index(verbNames[:], name); i >= 0 {
+		return 1 << i
+	}
+	return 0
+}
+
 // HubVerbs are the verbs on clusters/proxy without which requests that the rules
 // allow on a member could not reach it. Verbs that no request carries, such as
 // bind, escalate and impersonate, need none.
