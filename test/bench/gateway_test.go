@@ -20,7 +20,7 @@ func BenchmarkGateway(b *testing.B) {
 		b.Fatal(err)
 	}
 	direct := s.straight()
-	http2 := &entrant{name: "http2", config: s.at(shared, "proxy.sallyport.dev"), path: pod}
+	http2 := &entrant{name: "http2", config: s.at(shared, "proxy.sallyport.dev"), path: pod, pid: s.pid("gateway-http2")}
 	if err := s.await(http2); err != nil {
 		b.Fatal(err)
 	}

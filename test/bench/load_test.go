@@ -5,7 +5,10 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -27,6 +30,8 @@ type entrant struct {
 	// ask makes the request; a GET of path if nil.
 	ask  func(ctx context.Context) (*http.Request, error)
 	path string
+	// pid of the process, whose processor time is looked at; 0 for none of its own.
+	pid int
 }
 
 func (e *entrant) request(ctx context.Context) (*http.Request, error) {
@@ -36,8 +41,9 @@ func (e *entrant) request(ctx context.Context) (*http.Request, error) {
 	return http.NewRequestWithContext(ctx, http.MethodGet, e.config.Host+e.path, http.NoBody)
 }
 
-// laps of one entrant, a figure for each turn.
-type laps struct{ perSecond, p50, p99 []float64 }
+// laps of one entrant, a figure for each turn. Processor time is that of its process for
+// one request: it moves less with the load of the machine.
+type laps struct{ perSecond, p50, p99, processor []float64 }
 
 // race the entrants, each with so many clients in a closed loop: a client sends its next
 // request when the last was answered. They take short turns, so that whatever else the
@@ -59,11 +65,13 @@ func race(b *testing.B, clients int, entrants []*entrant) map[string]*laps {
 	for i := range turns {
 		for k := range entrants {
 			e := entrants[(i+k)%len(entrants)]
+			before := processorTimeOf(e.pid)
 			took, elapsed, err := e.run(b.Context(), all[e.name])
 			if err != nil {
 				b.Fatalf("%s: %v", e.name, err)
 			}
 			l := out[e.name]
+			l.processor = append(l.processor, float64(processorTimeOf(e.pid)-before)/float64(len(took)))
 			l.perSecond = append(l.perSecond, float64(len(took))/elapsed.Seconds())
 			l.p50, l.p99 = append(l.p50, percentile(took, 50)), append(l.p99, percentile(took, 99))
 		}
@@ -146,6 +154,9 @@ func report(b *testing.B, name string, entrants []*entrant, of map[string]*laps)
 	for i, e := range entrants {
 		l := of[e.name]
 		figures := map[string]float64{"req/s": median(l.perSecond), "p50-ns": median(l.p50), "p99-ns": median(l.p99)}
+		if e.pid != 0 {
+			figures["cpu-ns/req"] = mean(l.processor)
+		}
 		if i == 0 {
 			for _, other := range entrants[1:] {
 				figures["of-"+other.name] = median(quotients(l.perSecond, of[other.name].perSecond))
@@ -166,6 +177,26 @@ func figured(b *testing.B, name string, figures map[string]float64) {
 	})
 }
 
+// processorTimeOf a process so far, in steps of 10 ms; 0 where it cannot be told.
+func processorTimeOf(pid int) time.Duration {
+	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0
+	}
+	_, after, _ := strings.Cut(string(raw), ") ") // past the name
+	var used time.Duration
+	if f := strings.Fields(after); len(f) > 12 {
+		for _, ticks := range f[11:13] { // as user and as system: see proc(5)
+			n, err := strconv.Atoi(ticks)
+			if err != nil {
+				return 0
+			}
+			used += time.Duration(n) * 10 * time.Millisecond
+		}
+	}
+	return used
+}
+
 func quotients(a, b []float64) (out []float64) {
 	for i := range a {
 		out = append(out, a[i]/b[i])
@@ -176,6 +207,14 @@ func quotients(a, b []float64) (out []float64) {
 // percentile of what is sorted.
 func percentile(sorted []time.Duration, p int) float64 {
 	return float64(sorted[min(len(sorted)*p/100, len(sorted)-1)])
+}
+
+// mean is for what is counted in steps that are long beside a turn.
+func mean(v []float64) (sum float64) {
+	for _, f := range v {
+		sum += f / float64(len(v))
+	}
+	return sum
 }
 
 func median(v []float64) float64 {

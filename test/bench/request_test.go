@@ -73,6 +73,16 @@ func BenchmarkRequest(b *testing.B) {
 			})
 		})
 	}
+	b.Run("library", func(b *testing.B) {
+		set := setOf(loaded(b, "guardrail.yaml", inForce, 20)...)
+		percentiles(b, func() {
+			in := request()
+			in.Request.Verb, in.Request.Subresource, in.Request.Path = "get", "", "/api/v1/namespaces/payments/pods/api-0"
+			if j := set.Judge(guardrail.Request, in); j.Verdict != guardrail.Allowed {
+				b.Fatal(j)
+			}
+		})
+	})
 	b.Run("opa", func(b *testing.B) {
 		ctx := context.Background()
 		query, err := rego.New(rego.Query("data.rbac.allow"), rego.Module("rbac.rego", documented)).PrepareForEval(ctx)

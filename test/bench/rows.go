@@ -19,6 +19,26 @@ func decided() (out []row) {
 	return out
 }
 
+// webhook are rows of what BenchmarkWebhook measures.
+func webhook() (out []row) {
+	for _, clients := range []int{1, 8} {
+		name, what := fmt.Sprintf("BenchmarkWebhook/clients=%d/", clients), fmt.Sprintf("%d clients: ", clients)
+		floor, slowest := 0.0, 0.0
+		if clients == 8 {
+			floor, slowest = .9, 1.2
+		}
+		out = append(out, answers(name+"authorizer", what+"authorizer")...)
+		out = append(out,
+			row{name: name + "authorizer", what: what + "authorizer's share of the floor's reviews", metric: "of-floor", least: floor},
+			row{name: name + "authorizer", what: what + "authorizer's p99, of the floor's", metric: "p99-of-floor", limit: slowest},
+		)
+		out = append(out, answers(name+"floor", what+"floor")...)
+		out = append(out, answers(name+"opa", what+"peer: OPA, two rules")...)
+		out = append(out, answers(name+"opa-grants", what+"peer: OPA, the grants as data")...)
+	}
+	return out
+}
+
 // gateway are rows of what BenchmarkGateway measures.
 func gateway() (out []row) {
 	for _, way := range []struct {
@@ -69,5 +89,6 @@ func answers(name, what string) []row {
 		{name: name, what: what + ": requests a second", metric: "req/s"},
 		{name: name, what: what + ": p50", metric: "p50-ns", unit: "ms"},
 		{name: name, what: what + ": p99", metric: "p99-ns", unit: "ms"},
+		{name: name, what: what + ": processor time of one request", metric: "cpu-ns/req", unit: "µs"},
 	}
 }

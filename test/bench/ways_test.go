@@ -29,9 +29,9 @@ func (s *stand) through(group string) *rest.Config {
 // hubward are those that are reached through the hub, the gateway first.
 func (s *stand) hubward() []*entrant {
 	return []*entrant{
-		{name: "gateway", config: s.through("proxy.sallyport.dev"), path: pod},
-		{name: "floor", config: s.through(floorGroup.Group), path: pod},
-		{name: "karmada", config: s.through("cluster.karmada.io"), path: pod},
+		{name: "gateway", config: s.through("proxy.sallyport.dev"), path: pod, pid: s.pid("sallyport-gateway")},
+		{name: "floor", config: s.through(floorGroup.Group), path: pod, pid: s.pid("floor")},
+		{name: "karmada", config: s.through("cluster.karmada.io"), path: pod, pid: s.pid("karmada-aggregated-apiserver")},
 	}
 }
 
@@ -42,10 +42,10 @@ func (s *stand) straight() []*entrant {
 		s.Fatal(err)
 	}
 	return []*entrant{
-		{name: "gateway", config: s.gates.Directly(s.alice, only), path: pod},
-		{name: "floor", config: s.at(s.floor, floorGroup.Group), path: pod},
-		{name: "karmada", config: s.at(s.karmada, "cluster.karmada.io"), path: pod},
-		{name: "member", config: member, path: pod},
+		{name: "gateway", config: s.gates.Directly(s.alice, only), path: pod, pid: s.pid("sallyport-gateway")},
+		{name: "floor", config: s.at(s.floor, floorGroup.Group), path: pod, pid: s.pid("floor")},
+		{name: "karmada", config: s.at(s.karmada, "cluster.karmada.io"), path: pod, pid: s.pid("karmada-aggregated-apiserver")},
+		{name: "member", config: member, path: pod, pid: s.pid(only)},
 	}
 }
 

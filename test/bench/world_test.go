@@ -38,27 +38,34 @@ var inRego = []string{
 	"no-wildcards", "reason-pattern",
 }
 
-// loaded are n guardrails of the library, of names over and over.
 func loaded(b *testing.B, file string, names []string, n int) []*guardrail.Guardrail {
 	b.Helper()
-	var out []*guardrail.Guardrail
+	out, err := fromLibrary(file, names, n)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return out
+}
+
+// fromLibrary are n guardrails of the library, of names over and over.
+func fromLibrary(file string, names []string, n int) (out []*guardrail.Guardrail, _ error) {
 	for i := range n {
 		name := names[i%len(names)]
 		raw, err := os.ReadFile(filepath.Join(library, name, file))
 		if err != nil {
-			b.Fatal(err)
+			return nil, err
 		}
 		var g v1alpha1.Guardrail
 		if err := yaml.UnmarshalStrict(raw, &g); err != nil {
-			b.Fatalf("%s: %v", name, err)
+			return nil, fmt.Errorf("%s: %w", name, err)
 		}
 		compiled, errs := policy.Compile(fmt.Sprintf("%s-%d", name, i), &g.Spec, policy.Options{})
 		if len(errs) > 0 {
-			b.Fatalf("%s: %v", name, errs.ToAggregate())
+			return nil, fmt.Errorf("%s: %w", name, errs.ToAggregate())
 		}
 		out = append(out, compiled)
 	}
-	return out
+	return out, nil
 }
 
 // tenants is n grants over a fleet of members, each on twenty of them, by a hundred
