@@ -22,8 +22,13 @@ type Index struct {
 // Number of the snapshot: each Index of a Builder has a higher one.
 func (ix *Index) Number() uint64 { return ix.number }
 
-// Policy is the guardrails in force.
-func (ix *Index) Policy() *guardrail.Set { return ix.policy }
+// Policy is the guardrails in force; nil of a nil Index.
+func (ix *Index) Policy() *guardrail.Set {
+	if ix == nil {
+		return nil
+	}
+	return ix.policy
+}
 
 // Fleet that the index knows.
 func (ix *Index) Fleet() *fleet.Fleet { return ix.fleet }
