@@ -25,7 +25,7 @@ CRD_REF_DOCS := $(TOOLS)/crd-ref-docs
 # What "make generate" writes, and "make verify" compares.
 GENERATED = $(wildcard api/*/zz_generated.deepcopy.go api/*/*/zz_generated.deepcopy.go) \
 	config/crd/bases config/rbac/role.yaml config/gateway/role.yaml $(wildcard policies/*/guardrail*.yaml) \
-	$(addprefix docs/reference/,api.md cli.md decision-log.md guardrail-input.md policies.md)
+	$(addprefix docs/reference/,api.md metrics.md cli.md decision-log.md guardrail-input.md policies.md)
 
 # What the end-to-end tests run, brought before them with progress shown.
 PROGRAMS := etcd kube-apiserver kube-controller-manager kubectl kubelet ocm-work ocm-placement opa
@@ -102,6 +102,7 @@ generate: $(CONTROLLER_GEN) $(CRD_REF_DOCS) ## Generate deep copies, CRDs, Sally
 		--renderer=markdown --output-path=docs/reference/api.md
 	@$(GO) test ./cmd/sallyport -run '^TestReference$$' -update >/dev/null
 	@$(GO) test ./internal/decisionlog -run '^TestReference$$' -update >/dev/null
+	@$(GO) test ./test/docs -run '^TestMetrics$$' -update >/dev/null
 	@$(GO) test ./policies -run '^(TestModules|TestIndex|TestInputReference)$$' -update >/dev/null
 
 .PHONY: verify
