@@ -73,7 +73,9 @@ func (p *passage) answered(resp *http.Response) error {
 		warn(resp.Header, "this answer is of the RBAC of cluster "+q.Cluster+"; Sallyport let the request through by "+because)
 		p.log(decisionlog.Deny, decisionlog.LayerMember, resp.StatusCode)
 	}
-	watchBodyOf(resp, p.r.Context(), q, p.id)
+	if p.long {
+		sessionBodyOf(resp, p.r.Context(), q, p.id)
+	}
 	return nil
 }
 
