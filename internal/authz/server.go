@@ -23,7 +23,9 @@ import (
 	"github.com/sallyport-dev/sallyport/internal/telemetry"
 )
 
-// Path at which reviews are answered.
+// Path at which reviews are answered: of the default cluster, and below it of others by
+// name. kube-apiserver adds a slash to what its kubeconfig says and takes off a query
+// (client-go's rest.NewRESTClient), so that a name in the path is what it can send.
 const Path = "/authorize"
 
 // Options of New. NewOptions has the defaults.
@@ -144,9 +146,15 @@ func serve(ctx context.Context, o *Options, decides http.Handler) (*genericapise
 			return nil, nil, err
 		}
 	}
+	return &genericapiserver.SecureServingInfo{Listener: o.Listener, Cert: cert, ClientCA: ca}, onlyClients(paths(decides), ca, o.ClientNames), nil
+}
+
+func paths(decides http.Handler) http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle(Path, decides)
-	return &genericapiserver.SecureServingInfo{Listener: o.Listener, Cert: cert, ClientCA: ca}, onlyClients(mux, ca, o.ClientNames), nil
+	for _, path := range []string{Path, Path + "/{$}", Path + "/{cluster}", Path + "/{cluster}/{$}"} {
+		mux.Handle(path, decides)
+	}
+	return mux
 }
 
 // onlyClients lets in whom the CA vouches for, by name if there are names.
