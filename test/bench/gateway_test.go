@@ -4,6 +4,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 )
 
@@ -27,7 +28,7 @@ func BenchmarkGateway(b *testing.B) {
 	for _, clients := range []int{1, 8, 64} {
 		entrants := direct
 		if clients > 1 { // one client uses one connection either way
-			entrants = append(direct[:len(direct):len(direct)], http2)
+			entrants = slices.Concat(direct, []*entrant{http2})
 		}
 		report(b, fmt.Sprintf("direct/clients=%d", clients), entrants, race(b, clients, entrants))
 	}
