@@ -46,8 +46,8 @@ func TestS8NoFallback(t *testing.T) {
 		"WithoutName":      nobody,
 		"WithForgedToken":  forged,
 		"OfMasters":        w.fleet.Hub.AdminConfig(),
-		"GatewayItself":    account(install.GatewayNamespace, program),
-		"ControllerItself": account(install.Namespace, "sallyport-controller"),
+		"GatewayItself":    account(install.GatewayNamespace, gates),
+		"ControllerItself": account(install.Namespace, controls),
 	}
 	// A caller's own claims to be somebody else.
 	claims := map[string][]string{

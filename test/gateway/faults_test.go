@@ -40,7 +40,7 @@ func TestS16Kill(t *testing.T) {
 
 	t.Run("gateway killed", func(t *testing.T) {
 		for range 3 {
-			w.must(t, w.fleet.KillProgram(program))
+			w.must(t, w.fleet.KillProgram(gates))
 			began := time.Now()
 			w.must(t, w.startGateway(t.Context()))
 			t.Logf("started in %s", time.Since(began).Round(time.Millisecond))
@@ -48,11 +48,14 @@ func TestS16Kill(t *testing.T) {
 		}
 	})
 	t.Run("gateway stopped", func(t *testing.T) {
-		w.must(t, w.fleet.StopProgram(program))
+		w.must(t, w.fleet.StopProgram(gates))
 		w.must(t, w.startGateway(t.Context()))
 		l.settles(t, everything)
 	})
 	t.Run("hub restarted", func(t *testing.T) {
+		// The controller would end when it cannot renew its lease, and a kubelet start it
+		// again: here it is stopped before and started after, so that it has no say.
+		w.must(t, w.fleet.StopProgram(controls))
 		w.must(t, w.fleet.Hub.Stop())
 		// The gateway cannot ask the hub about whoever comes directly, and so refuses.
 		l.until(t, "nobody is let through", func(p *probe) string {
@@ -63,6 +66,7 @@ func TestS16Kill(t *testing.T) {
 		}, everything)
 		w.must(t, w.fleet.Hub.Start(t.Context()))
 		l.settles(t, everything)
+		w.must(t, w.sallyport.StartController(t.Context()))
 	})
 	onEast, onWest := of(east), of(west)
 	t.Run("member restarted", func(t *testing.T) {

@@ -32,8 +32,9 @@ const (
 	east, west = "east", "west"
 	// payments is the team's namespace, on hub and members.
 	payments = "payments"
-	// program is the gateway's name among those of the fleet.
-	program = "sallyport-gateway"
+	// gates and controls are what the gateway and the controller are called in the
+	// fleet.
+	gates, controls = "sallyport-gateway", "sallyport-controller"
 	// patience is for a machine that is busy with other tests as well.
 	patience = 2 * time.Minute
 )
@@ -77,7 +78,7 @@ func TestMain(m *testing.M) {
 
 // logs of the programs under test, their ends.
 func (w *world) logs() {
-	for _, name := range []string{"sallyport-gateway", "sallyport-controller"} {
+	for _, name := range []string{gates, controls} {
 		raw, err := os.ReadFile(filepath.Join(w.fleet.Dir(), "logs", name+".log"))
 		if err != nil {
 			continue
