@@ -98,7 +98,7 @@ func newBench(b *testing.B, answer http.HandlerFunc) *bench {
 		b.Fatal(err)
 	}
 	out.floor = serve(&httputil.ReverseProxy{
-		Transport: route.Transport, FlushInterval: -1, BufferPool: &buffers{},
+		Transport: route.Transport, BufferPool: &buffers{},
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.Out.URL = &url.URL{Scheme: route.URL.Scheme, Host: route.URL.Host, Path: strings.TrimPrefix(r.In.URL.Path, Prefix+"prod/proxy")}
 			r.Out.Header["Impersonate-User"], r.Out.Header["Impersonate-Group"] = []string{"alice"}, []string{"devs"}

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 
@@ -25,8 +26,8 @@ func (p *passage) forward(route *transport.Route) {
 	proxy := &httputil.ReverseProxy{
 		Rewrite:       func(r *httputil.ProxyRequest) { p.rewrite(r, route) },
 		Transport:     route.Transport,
-		FlushInterval: -1,
-		BufferPool:    &p.buffers,
+		FlushInterval: p.flush(),
+		BufferPool:    p.pool(),
 		ErrorLog:      silent,
 		ModifyResponse: func(resp *http.Response) error {
 			span.SetAttributes(attribute.Int("http.response.status_code", resp.StatusCode))
@@ -73,10 +74,29 @@ func (p *passage) answered(resp *http.Response) error {
 		warn(resp.Header, "this answer is of the RBAC of cluster "+q.Cluster+"; Sallyport let the request through by "+because)
 		p.log(decisionlog.Deny, decisionlog.LayerMember, resp.StatusCode)
 	}
-	if p.long {
-		sessionBodyOf(resp, p.r.Context(), q, p.id)
+	switch {
+	case p.long:
+		sessionBodyOf(p.r.Context(), resp, q, p.id)
+	case resp.ContentLength < 0 && isDocument(resp.Header.Get("Content-Type")):
+		resp.ContentLength = 0 // it is looked at by what decides on flushing only: see flush
 	}
 	return nil
+}
+
+// flush after each part of a session's answer. Of others ReverseProxy does so where their
+// length is not known; of a document, which is of no use before its end, that is in vain,
+// and costs a record of TLS for each part.
+func (p *passage) flush() time.Duration {
+	if p.long {
+		return -1
+	}
+	return 0
+}
+
+// isDocument reports whether a type is of one object, and of no stream of them.
+func isDocument(contentType string) bool {
+	base, parameters, _ := strings.Cut(contentType, ";")
+	return (base == "application/json" || base == "application/vnd.kubernetes.protobuf") && !strings.Contains(parameters, "stream")
 }
 
 // notTheMembers are headers of answers by which a member would speak for the server that
@@ -114,6 +134,14 @@ func (p *passage) failed(ctx context.Context, err error) {
 // silent: what ReverseProxy logs may quote addresses and what a member said.
 var silent = log.New(io.Discard, "", 0)
 
+// pool of buffers that fit the answer.
+func (p *passage) pool() httputil.BufferPool {
+	if p.session.ask.Verb == "watch" {
+		return idle{}
+	}
+	return &p.buffers
+}
+
 // buffers that bodies are copied with.
 type buffers struct{ pool sync.Pool }
 
@@ -133,3 +161,13 @@ func (b *buffers) Put(p []byte) {
 		b.pool.Put((*[bufferSize]byte)(p))
 	}
 }
+
+// idle is of watches: there may be thousands, each has its buffer for as long as it
+// lasts, and most of them say little.
+type idle struct{}
+
+// Get a small buffer.
+func (idle) Get() []byte { return make([]byte, 4<<10) }
+
+// Put has nothing to keep.
+func (idle) Put([]byte) {}

@@ -41,10 +41,10 @@ func identityOf(u *guardrail.User, groups []string) (identity, error) {
 		h[impersonateUID] = []string{u.UID}
 	}
 	for _, g := range groups {
-		switch {
-		case g == "":
+		switch g {
+		case "":
 			return nil, fmt.Errorf("the user has a group without a name")
-		case g == user.SystemPrivilegedGroup || g == user.NodesGroup:
+		case user.SystemPrivilegedGroup, user.NodesGroup:
 			continue // S7: no grant names them, and they are never told
 		}
 		if err := sendable("the name of a group", g); err != nil {
@@ -52,8 +52,7 @@ func identityOf(u *guardrail.User, groups []string) (identity, error) {
 		}
 		h[impersonateGroup] = append(h[impersonateGroup], g)
 	}
-	for _, key := range slices.Sorted(maps.Keys(u.Extra)) {
-		values := u.Extra[key]
+	for key, values := range u.Extra {
 		// The member reads keys in lower case: what differs in case only would be one.
 		if key == "" || key != strings.ToLower(key) {
 			return nil, fmt.Errorf("the user has an extra attribute whose key is empty or not in lower case")
