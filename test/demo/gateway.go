@@ -96,16 +96,16 @@ func (w *world) kubectl(ctx context.Context, p person, member string, args ...st
 	return cmd, nil
 }
 
-// types shows what a person types, and what kubectl prints.
-func (s *story) types(ctx context.Context, p person, member string, args ...string) (said string, took time.Duration, failed bool) {
-	cmd, err := s.kubectl(ctx, p, member, args...)
+// types shows what a person types about the first member, and what kubectl prints.
+func (s *story) types(ctx context.Context, p person, args ...string) (said string, took time.Duration, failed bool) {
+	cmd, err := s.kubectl(ctx, p, prods[0], args...)
 	if err != nil {
 		return err.Error(), 0, true
 	}
 	began := time.Now()
 	out, err := cmd.CombinedOutput()
 	took = time.Since(began)
-	s.quote(p.name + "$ kubectl --context " + member + " " + strings.Join(args, " "))
+	s.quote(p.name + "$ kubectl --context " + prods[0] + " " + strings.Join(args, " "))
 	s.quote(strings.Join(wrap(string(out), width-4), "\n"))
 	return string(out), took, err != nil
 }
@@ -130,8 +130,8 @@ spec:
 
 // requested: plain kubectl through the gateway, and a guardrail that judges requests.
 func (s *story) requested(ctx context.Context) (string, time.Duration, error) {
-	s.types(ctx, alice, "prod-eu-1", "get", "pods")
-	_, took, failed := s.types(ctx, alice, "prod-eu-1", "logs", "vault-0", "--tail=1")
+	s.types(ctx, alice, "get", "pods")
+	_, took, failed := s.types(ctx, alice, "logs", "vault-0", "--tail=1")
 	s.fact("alice reads the vault's log", "allowed", took, !failed)
 	const file = "guardrails/no-vault-logs.yaml"
 	commit, err := s.repo.add(file, noVaultLogs, "The vault's logs are read elsewhere")
@@ -156,9 +156,9 @@ func (s *story) requested(ctx context.Context) (string, time.Duration, error) {
 	}
 	took = time.Since(began)
 	s.fact("alice reads the vault's log", "refused by a guardrail", took, true)
-	said, _, failed := s.types(ctx, alice, "prod-eu-1", "logs", "vault-0")
+	said, _, failed := s.types(ctx, alice, "logs", "vault-0")
 	s.fact("the message", "says what to do instead", 0, failed && strings.Contains(said, "no-vault-logs") && strings.Contains(said, "redacted stream"))
-	s.types(ctx, alice, "prod-eu-1", "logs", "api-0", "--tail=2")
+	s.types(ctx, alice, "logs", "api-0", "--tail=2")
 	if err := s.showDecision(); err != nil {
 		return "", 0, err
 	}

@@ -480,13 +480,13 @@ func TestS13SessionsEnd(t *testing.T) {
 					t.Fatal(err)
 				}
 				if upgrade {
-					if line, err := in.ReadString('\n'); resp.StatusCode != 101 || line != "hello\n" {
+					if line, err := in.ReadString('\n'); resp.StatusCode != http.StatusSwitchingProtocols || line != "hello\n" {
 						t.Fatalf("%s: %q, %v", resp.Status, line, err)
 					}
 					return in
 				}
 				body := bufio.NewReader(resp.Body)
-				if line, err := body.ReadString('\n'); resp.StatusCode != 200 || !strings.Contains(line, "ADDED") {
+				if line, err := body.ReadString('\n'); resp.StatusCode != http.StatusOK || !strings.Contains(line, "ADDED") {
 					t.Fatalf("%s: %q, %v", resp.Status, line, err)
 				}
 				return body

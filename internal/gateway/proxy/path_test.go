@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"strings"
@@ -60,7 +61,7 @@ func TestS23Paths(t *testing.T) {
 				}
 				return // net/http refuses it before
 			}
-			r := httptest.NewRequest("GET", "/", nil)
+			r := httptest.NewRequest(http.MethodGet, "/", nil)
 			r.URL, r.RequestURI = u, Prefix+tc.path
 			got, err := parseTarget(Prefix, r)
 			if tc.want == "" {
@@ -93,14 +94,14 @@ func FuzzPath(f *testing.F) {
 		if err != nil {
 			return
 		}
-		r := httptest.NewRequest("GET", "/", nil)
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		r.URL, r.RequestURI = u, Prefix+rest
 		got, err := parseTarget(Prefix, r)
 		if err != nil {
 			return
 		}
 		came, _, _ := strings.Cut(rest, "?")
-		if inner, ok := strings.CutPrefix(came, got.cluster+"/proxy"); !ok || inner != got.raw && !(inner == "" && got.raw == "/") {
+		if inner, ok := strings.CutPrefix(came, got.cluster+"/proxy"); !ok || inner != got.raw && (inner != "" || got.raw != "/") {
 			t.Errorf("%q came, %q is dialled", came, got.raw)
 		}
 		if decoded, err := url.PathUnescape(got.raw); err != nil || decoded != got.path {
@@ -113,7 +114,7 @@ func FuzzPath(f *testing.F) {
 		}
 		lower := strings.ToLower(got.raw)
 		for _, bad := range []string{"//", "/../", "/./", "%2f", "%5c", "%2e", "%25", "\\", "%00", ";"} {
-			if strings.Contains(lower+"/", bad) && !(bad == "//" && strings.HasSuffix(lower, "/") && !strings.Contains(lower, "//")) {
+			if strings.Contains(strings.TrimSuffix(lower, "/")+"/", bad) {
 				t.Errorf("%q has %q", got.raw, bad)
 			}
 		}

@@ -26,7 +26,7 @@ type sessionBody struct {
 }
 
 // sessionBodyOf an answer that may go on for long, unless it has switched protocols.
-func sessionBodyOf(resp *http.Response, ctx context.Context, q *effective.Request, id string) {
+func sessionBodyOf(ctx context.Context, resp *http.Response, q *effective.Request, id string) {
 	if resp.StatusCode == http.StatusSwitchingProtocols {
 		return
 	}
