@@ -2,11 +2,15 @@ package proxy
 
 import (
 	"net/http"
+	"net/http/httptest"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"k8s.io/apiserver/pkg/authentication/user"
+	"k8s.io/apiserver/pkg/endpoints/request"
 
 	"github.com/sallyport-dev/sallyport/internal/core/guardrail"
+	"github.com/sallyport-dev/sallyport/internal/decisionlog"
 )
 
 // TestS2WebSocketCredential: a token may come as a subprotocol. It is the caller's, for
@@ -35,5 +39,18 @@ func TestS2WebSocketCredential(t *testing.T) {
 				t.Errorf("%s (-want +got):\n%s", tc.reason, diff)
 			}
 		})
+	}
+}
+
+// TestUpgradeOverHTTP2: HTTP/2 has no such thing, and a member is not asked to try.
+func TestUpgradeOverHTTP2(t *testing.T) {
+	w := newWorld(t, func(http.ResponseWriter, *http.Request) { t.Error("the member was asked") })
+	r := httptest.NewRequest(http.MethodGet, Prefix+"prod/proxy"+pods+"/api-0/exec", nil)
+	r.Proto, r.ProtoMajor, r.ProtoMinor = "HTTP/2.0", 2, 0
+	r.Header = http.Header{"Connection": {"Upgrade"}, "Upgrade": {"websocket"}}
+	answer := httptest.NewRecorder()
+	w.handler.ServeHTTP(answer, r.WithContext(request.WithUser(t.Context(), &user.DefaultInfo{Name: "alice", Groups: []string{"devs"}})))
+	if layer, _ := layerOf(t, answer.Body.String()); answer.Code != http.StatusBadRequest || layer != decisionlog.LayerRequest {
+		t.Errorf("%d: %s", answer.Code, answer.Body)
 	}
 }
