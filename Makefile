@@ -24,7 +24,7 @@ CRD_REF_DOCS := $(TOOLS)/crd-ref-docs
 
 # What "make generate" writes, and "make verify" compares.
 GENERATED = $(wildcard api/*/zz_generated.deepcopy.go api/*/*/zz_generated.deepcopy.go) \
-	config/crd/bases config/rbac/role.yaml config/gateway/role.yaml $(wildcard policies/*/guardrail*.yaml) \
+	config/crd/bases config/rbac/role.yaml config/gateway/role.yaml config/authorizer/role.yaml $(wildcard policies/*/guardrail*.yaml) \
 	$(addprefix docs/reference/,api.md metrics.md cli.md decision-log.md guardrail-input.md policies.md)
 
 # What the end-to-end tests run, brought before them with progress shown.
@@ -97,6 +97,7 @@ generate: $(CONTROLLER_GEN) $(CRD_REF_DOCS) ## Generate deep copies, CRDs, Sally
 	@$(CONTROLLER_GEN) crd paths=./api/v1alpha1/... output:crd:dir=config/crd/bases
 	@$(CONTROLLER_GEN) rbac:roleName=sallyport-controller paths=./controllers/... paths=./internal/audit/... paths=./internal/admission/... output:rbac:dir=config/rbac
 	@$(CONTROLLER_GEN) rbac:roleName=sallyport-gateway paths=./internal/gateway/rights/... paths=./internal/snapshot/... output:rbac:dir=config/gateway
+	@$(CONTROLLER_GEN) rbac:roleName=sallyport-authorizer paths=./internal/snapshot/... output:rbac:dir=config/authorizer
 	@mkdir -p docs/reference
 	@$(CRD_REF_DOCS) --log-level=WARN --source-path=api --config=test/tools/generate/crd-ref-docs.yaml \
 		--renderer=markdown --output-path=docs/reference/api.md

@@ -54,7 +54,7 @@ func command(program string) *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(lint.Command(), guardrail.Command(), bundle.Command(), replay.Command(), controllerCommand(), gatewayCommand(), versionCommand())
+	root.AddCommand(lint.Command(), guardrail.Command(), bundle.Command(), replay.Command(), controllerCommand(), gatewayCommand(), authorizerCommand(), versionCommand())
 	return root
 }
 
