@@ -4,6 +4,9 @@ import (
 	"context"
 	"strings"
 	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/sallyport-dev/sallyport/api/v1alpha1"
 )
@@ -18,14 +21,18 @@ func TestRefusals(t *testing.T) {
 	member.Spec.Access = []v1alpha1.AccessEntry{{
 		RoleRef: &v1alpha1.RoleReference{Kind: "ClusterRole", Name: "looker"}, Namespaces: []v1alpha1.NamespaceName{payments},
 	}}
-	const expression = `!(input.request.user.name == 'erin' && input.request.resource == 'pods' && input.request.subresource == 'exec' && input.request.name.startsWith('vault-'))`
-	w.create(t, guardrail("no-vault-shell", expression, "open a shell by https://vault.example instead", v1alpha1.PointRequest), g, member)
+	shells := guardrail("no-vault-shell", onVaults("exec"), "open a shell by https://vault.example instead", v1alpha1.PointRequest)
+	shells.Spec.Exceptions = &v1alpha1.ExceptionTerms{MaxDuration: metav1.Duration{Duration: time.Hour}}
+	ports := guardrail("no-vault-ports", onVaults("portforward"), "vaults have no ports", v1alpha1.PointRequest)
+	w.create(t, shells, ports, g, member)
 
 	cases := map[string]struct {
 		reason string
 		member string
 		args   []string
 		want   []string
+		// wantNot is besides what nobody is ever told.
+		wantNot []string
 	}{
 		"Guardrail": {
 			reason: "The guardrail, its message, the grant that would give it, and how to get past.", member: east,
@@ -34,6 +41,12 @@ func TestRefusals(t *testing.T) {
 				`user "erin" cannot`, `"pods/exec"`, `name "vault-0"`, `on cluster "east"`,
 				"no-vault-shell", "open a shell by https://vault.example instead", "GuardrailException for grant payments/refusals",
 			},
+		},
+		"WithoutException": {
+			reason: "There is no way past, and none is named.", member: east,
+			args:    []string{"port-forward", "vault-0", ":8080"},
+			want:    []string{`"pods/portforward"`, "no-vault-ports", "vaults have no ports"},
+			wantNot: []string{"GuardrailException"},
 		},
 		"Grant": {
 			reason: "What was asked, whom a grant could name, and where to ask.", member: east,
@@ -69,7 +82,7 @@ func TestRefusals(t *testing.T) {
 							return "it does not say " + want + ": " + errOut
 						}
 					}
-					for _, internal := range []string{"startsWith", "input.", "cel", "sallyport-gateway", "impersonat"} {
+					for _, internal := range append(tc.wantNot, "startsWith", "input.", "cel", "sallyport-gateway", "impersonat") {
 						if strings.Contains(errOut, internal) {
 							t.Errorf("it says %q: %s", internal, errOut)
 						}
@@ -98,4 +111,9 @@ func TestRefusals(t *testing.T) {
 			}
 		}
 	})
+}
+
+// onVaults is false of erin's requests for a subresource of a vault's pod.
+func onVaults(subresource string) string {
+	return `!(input.request.user.name == 'erin' && input.request.resource == 'pods' && input.request.subresource == '` + subresource + `' && input.request.name.startsWith('vault-'))`
 }
