@@ -184,10 +184,15 @@ func (h *Handler) clusterOf(r *http.Request) (string, error) {
 	if name == "" {
 		return h.Cluster, nil
 	}
-	if len(name) > 253 || strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789-.") != "" {
+	if !isName(name) {
 		return "", errCluster
 	}
 	return name, nil
+}
+
+// isName reports whether a cluster can be called so.
+func isName(s string) bool {
+	return s != "" && len(s) <= 253 && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789-.") == ""
 }
 
 // decide on a request.

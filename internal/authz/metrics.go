@@ -18,7 +18,7 @@ func NewMetrics(in prometheus.Registerer) (*Metrics, error) {
 	m := &Metrics{
 		reviews: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "sallyport_authorizer_reviews_total",
-			Help: "SubjectAccessReviews by what came of them: allow, deny, no-opinion; and, without an answer, malformed, not-ready, overload.",
+			Help: "SubjectAccessReviews by what came of them: allow, deny, no-opinion; and, without an answer, malformed, not-ready, overload, refused.",
 		}, []string{"verdict"}),
 		latency: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "sallyport_authorizer_decision_seconds", Help: "Time to read a SubjectAccessReview and to decide on it.",

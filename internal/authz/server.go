@@ -6,13 +6,10 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"k8s.io/apiserver/pkg/authentication/request/x509"
-	genericapiserver "k8s.io/apiserver/pkg/server"
-	"k8s.io/apiserver/pkg/server/dynamiccertificates"
 	"k8s.io/client-go/rest"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/log"
@@ -41,52 +38,65 @@ type Options struct {
 	// they change.
 	CertFile, KeyFile, ClientCAFile string
 	// ClientNames are the common names of those who may ask; empty for all whom the CA
-	// vouches for.
+	// vouches for. One of the form NAME=CLUSTER may ask about that cluster only.
 	ClientNames []string
 	// HealthAddr and MetricsAddr are without authentication; "0" for none.
 	HealthAddr, MetricsAddr string
-	// Cluster, AllowFromGrants and Exempt are as HandlerOptions has them.
-	Cluster         string
-	AllowFromGrants bool
-	Exempt          []string
+	// Cluster, HubCluster, AllowFromGrants, Exempt, Help and MaxRequests are as
+	// HandlerOptions has them.
+	Cluster, HubCluster string
+	AllowFromGrants     bool
+	Exempt              []string
+	Help                string
+	MaxRequests         int
 	// RequireCeiling is to be as the controller has it.
 	RequireCeiling bool
 	// MaxStaleness is for how long the index is used while the hub does not confirm it.
 	MaxStaleness time.Duration
-	// DrainTimeout is how long what is under way may take when it is to end.
-	DrainTimeout time.Duration
-	Log          decisionlog.Options
-	Traces       telemetry.TracesOptions
+	// ShutdownDelay is from turning unready to taking no more requests, DrainTimeout from
+	// then to cutting what is still under way.
+	ShutdownDelay, DrainTimeout time.Duration
+	Log                         decisionlog.Options
+	Traces                      telemetry.TracesOptions
 }
 
 // NewOptions has the defaults.
 func NewOptions() *Options {
 	return &Options{
-		SallyportNamespace: "sallyport-system", Addr: ":8443", HealthAddr: ":8081", MetricsAddr: ":8080",
-		MaxStaleness: 10 * time.Minute, DrainTimeout: 10 * time.Second, Log: *decisionlog.NewOptions(),
+		SallyportNamespace: "sallyport-system", Addr: ":8443", HealthAddr: ":8081", MetricsAddr: ":8080", MaxRequests: 1000,
+		MaxStaleness: 10 * time.Minute, ShutdownDelay: 10 * time.Second, DrainTimeout: 10 * time.Second, Log: *decisionlog.NewOptions(),
 		Traces: telemetry.TracesOptions{Service: "sallyport-authorizer", Ratio: 1},
 	}
 }
 
 // Validate says what cannot be.
 func (o *Options) Validate() error {
+	var errs []error
 	if o.CertFile == "" || o.KeyFile == "" {
-		return errors.New("--tls-cert-file and --tls-private-key-file are needed: API servers have to know whom they ask")
+		errs = append(errs, errors.New("--tls-cert-file and --tls-private-key-file are needed: API servers have to know whom they ask"))
 	}
 	if o.ClientCAFile == "" {
-		return errors.New("--client-ca-file is needed: a review tells who may do what, and is for API servers only")
+		errs = append(errs, errors.New("--client-ca-file is needed: a review tells who may do what, and is for API servers only"))
 	}
-	return nil
+	if o.ShutdownDelay < 0 || o.DrainTimeout < 0 {
+		errs = append(errs, errors.New("a duration is negative"))
+	}
+	for _, name := range []string{o.Cluster, o.HubCluster} {
+		if name != "" && !isName(name) {
+			errs = append(errs, fmt.Errorf("%q is no name of a cluster", name))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // Server is one replica.
 type Server struct {
-	manager ctrl.Manager
-	log     *decisionlog.Log
-	traces  *telemetry.Traces
-	serving *genericapiserver.SecureServingInfo
-	handler http.Handler
-	drain   time.Duration
+	options  Options
+	manager  ctrl.Manager
+	log      *decisionlog.Log
+	traces   *telemetry.Traces
+	serving  *serving
+	draining atomic.Bool
 }
 
 // New makes a server. It listens, and answers nothing before Run.
@@ -94,15 +104,27 @@ func New(ctx context.Context, o Options) (*Server, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
+	s := &Server{options: o}
 	metrics := prometheus.NewRegistry()
-	mgr, access, err := snapshot.NewManager(o.Hub, snapshot.Options{
+	var access *snapshot.Access
+	var err error
+	s.manager, access, err = snapshot.NewManager(o.Hub, snapshot.Options{
 		Namespace: o.SallyportNamespace, MetricsAddr: "0", ProbeAddr: o.HealthAddr,
 		RequireCeiling: o.RequireCeiling, MaxStaleness: o.MaxStaleness, Metrics: metrics,
 	})
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{manager: mgr, drain: o.DrainTimeout}
+	if err := s.manager.AddReadyzCheck("serving", s.ready); err != nil {
+		return nil, err
+	}
+	if o.MetricsAddr != "0" {
+		if err := s.manager.Add(&manager.Server{Name: "metrics", Server: &http.Server{
+			Addr: o.MetricsAddr, Handler: telemetry.Metrics(metrics, prometheus.DefaultGatherer), ReadHeaderTimeout: readTimeout,
+		}}); err != nil {
+			return nil, err
+		}
+	}
 	if s.traces, err = telemetry.NewTraces(ctx, o.Traces); err != nil {
 		return nil, err
 	}
@@ -111,95 +133,60 @@ func New(ctx context.Context, o Options) (*Server, error) {
 		return nil, err
 	}
 	counted, err := NewMetrics(metrics)
-	if err != nil {
-		return nil, fmt.Errorf("cannot count reviews: %w", err)
+	if err == nil {
+		decides := NewHandler(HandlerOptions{
+			Index: access, Ready: access.Ready, Cluster: o.Cluster, Hub: o.HubCluster, AllowFromGrants: o.AllowFromGrants, Exempt: o.Exempt,
+			Help: o.Help, MaxRequests: o.MaxRequests, Log: s.log, Metrics: counted, Tracer: s.traces.Provider().Tracer("sallyport/authorizer"),
+		})
+		if err = decides.UnderWay(metrics); err == nil {
+			s.serving, err = newServing(ctx, &o, decides, s.traces)
+		}
 	}
-	decides := NewHandler(HandlerOptions{
-		Index: access, Cluster: o.Cluster, AllowFromGrants: o.AllowFromGrants, Exempt: o.Exempt,
-		Log: s.log, Metrics: counted, Tracer: s.traces.Provider().Tracer("sallyport/authorizer"),
-	})
-	if s.serving, s.handler, err = serve(ctx, &o, decides); err != nil {
+	if err != nil {
 		return nil, errors.Join(err, s.log.Close(ctx))
 	}
-	if o.MetricsAddr != "0" {
-		if err := mgr.Add(&manager.Server{Name: "metrics", Server: &http.Server{
-			Addr: o.MetricsAddr, Handler: telemetry.Metrics(metrics, prometheus.DefaultGatherer), ReadHeaderTimeout: 10 * time.Second,
-		}}); err != nil {
-			return nil, err
-		}
-	}
-	return s, mgr.Add(replica(s.listen))
+	return s, nil
 }
 
-// serve by mutual TLS.
-func serve(ctx context.Context, o *Options, decides http.Handler) (*genericapiserver.SecureServingInfo, http.Handler, error) {
-	cert, err := dynamiccertificates.NewDynamicServingContentFromFiles("serving", o.CertFile, o.KeyFile)
-	if err != nil {
-		return nil, nil, fmt.Errorf("cannot use the serving certificate: %w", err)
+// ready to be sent reviews.
+func (s *Server) ready(*http.Request) error {
+	if s.draining.Load() {
+		return errors.New("this replica is ending")
 	}
-	ca, err := dynamiccertificates.NewDynamicCAContentFromFile("clients", o.ClientCAFile)
-	if err != nil {
-		return nil, nil, fmt.Errorf("cannot use the clients' CA: %w", err)
-	}
-	if o.Listener == nil {
-		if o.Listener, err = (&net.ListenConfig{}).Listen(ctx, "tcp", o.Addr); err != nil {
-			return nil, nil, err
-		}
-	}
-	return &genericapiserver.SecureServingInfo{Listener: o.Listener, Cert: cert, ClientCA: ca}, onlyClients(paths(decides), ca, o.ClientNames), nil
-}
-
-func paths(decides http.Handler) http.Handler {
-	mux := http.NewServeMux()
-	for _, path := range []string{Path, Path + "/{$}", Path + "/{cluster}", Path + "/{cluster}/{$}"} {
-		mux.Handle(path, decides)
-	}
-	return mux
-}
-
-// onlyClients lets in whom the CA vouches for, by name if there are names.
-func onlyClients(next http.Handler, ca *dynamiccertificates.DynamicFileCAContent, names []string) http.Handler {
-	verify := x509.NewDynamic(ca.VerifyOptions, x509.CommonNameUserConversion)
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		who, ok, err := verify.AuthenticateRequest(r)
-		switch {
-		case err != nil || !ok:
-			http.Error(w, "a client certificate is needed", http.StatusUnauthorized)
-		case len(names) > 0 && !slices.Contains(names, who.User.GetName()):
-			http.Error(w, "the client certificate is of nobody who may ask", http.StatusForbidden)
-		default:
-			next.ServeHTTP(w, r)
-		}
-	})
-}
-
-// replica runs on every replica.
-type replica func(context.Context) error
-
-// Start runs it.
-func (f replica) Start(ctx context.Context) error { return f(ctx) }
-
-// NeedLeaderElection is false.
-func (f replica) NeedLeaderElection() bool { return false }
-
-// listen until the context is done, and for as long as it takes to answer what is under
-// way.
-func (s *Server) listen(ctx context.Context) error {
-	stop := make(chan struct{})
-	stopped, _, err := s.serving.Serve(s.handler, s.drain, stop)
-	if err != nil {
-		return fmt.Errorf("cannot serve: %w", err)
-	}
-	<-ctx.Done()
-	close(stop)
-	<-stopped
 	return nil
 }
 
-// Run until the context is done.
+// Addr that it listens on.
+func (s *Server) Addr() net.Addr { return s.serving.listener.Addr() }
+
+// Run serves until the context is done, and then ends in order: unready first, then no
+// more reviews. What decides goes on until the last is answered.
 func (s *Server) Run(ctx context.Context) error {
-	err := s.manager.Start(ctx)
-	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.drain)
-	defer cancel()
-	return errors.Join(err, s.log.Close(closing), s.traces.Shutdown(closing))
+	behind, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	ctx, end := context.WithCancel(ctx)
+	defer end()
+	failed := make(chan error, 1)
+	go func() {
+		defer end() // no replica goes on without what it decides by
+		failed <- s.manager.Start(behind)
+	}()
+	err := s.serving.run(ctx, func() {
+		s.draining.Store(true)
+		noticed := time.NewTimer(s.options.ShutdownDelay)
+		defer noticed.Stop()
+		select {
+		case <-noticed.C:
+		case e := <-failed:
+			failed <- e
+		}
+	}, s.options.DrainTimeout)
+	stop()
+	err = errors.Join(err, <-failed)
+	flush, done := context.WithTimeout(context.WithoutCancel(ctx), flushTimeout)
+	defer done()
+	return errors.Join(err, s.log.Close(flush), s.traces.Shutdown(flush))
 }
+
+// flushTimeout is for what has to be written at the end: log and traces.
+const flushTimeout = 5 * time.Second
