@@ -74,6 +74,7 @@ Replicas share nothing; run as many as you like. See docs/how-to/install-the-gat
 
 	f.IntVar(&o.Limits.Requests, "max-requests", o.Limits.Requests, "requests to members that may be under way at once; 0 for any number")
 	f.IntVar(&o.Limits.RequestsPerUser, "max-requests-per-user", o.Limits.RequestsPerUser, "those of one user")
+	f.IntVar(&o.Limits.RequestsPerCluster, "max-requests-per-cluster", o.Limits.RequestsPerCluster, "those to one cluster, so that one that hangs holds up no other")
 	f.IntVar(&o.Limits.Sessions, "max-sessions", o.Limits.Sessions, "watches, logs, execs and the like that may be under way at once; 0 for any number")
 	f.IntVar(&o.Limits.SessionsPerUser, "max-sessions-per-user", o.Limits.SessionsPerUser, "those of one user")
 	f.IntVar(&o.OwnRequests, "max-own-requests", o.OwnRequests, "requests for clusters and discovery that may be under way at once")

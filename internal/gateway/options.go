@@ -85,7 +85,7 @@ func NewOptions() *Options {
 		Authentication: authn.Options{FrontProxy: true, TokenReview: true, TokenTTL: authn.MaxTokenTTL},
 		HubReviews:     hub.Options{AllowTTL: hub.DefaultTTL, DenyTTL: hub.DefaultTTL},
 		MaxStaleness:   10 * time.Minute,
-		Limits:         proxy.Limits{Requests: 1000, RequestsPerUser: 100, Sessions: 10_000, SessionsPerUser: 500},
+		Limits:         proxy.Limits{Requests: 1000, RequestsPerUser: 100, RequestsPerCluster: 500, Sessions: 10_000, SessionsPerUser: 500},
 		OwnRequests:    200, RequestTimeout: time.Minute,
 		ShutdownDelay: 10 * time.Second, DrainTimeout: 30 * time.Second,
 		Log:    *decisionlog.NewOptions(),

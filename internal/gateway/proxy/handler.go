@@ -95,7 +95,7 @@ func New(o Options) *Handler {
 	}
 	return &Handler{
 		Options: o, sessions: newSessions(),
-		shorts: budget{total: o.Limits.Requests, perUser: o.Limits.RequestsPerUser},
+		shorts: budget{total: o.Limits.Requests, perUser: o.Limits.RequestsPerUser, perCluster: o.Limits.RequestsPerCluster},
 		longs:  budget{total: o.Limits.Sessions, perUser: o.Limits.SessionsPerUser},
 	}
 }
@@ -165,7 +165,7 @@ func (p *passage) enter() (release func(), _ *refusal) {
 	if p.long {
 		of = &p.longs
 	}
-	free, why := of.take(u.Name)
+	free, why := of.take(u.Name, p.target.cluster)
 	if free == nil {
 		return nil, &refusal{layer: decisionlog.LayerLimit, code: http.StatusTooManyRequests, message: why, retry: time.Second}
 	}

@@ -403,6 +403,15 @@ func TestLimits(t *testing.T) {
 	if resp, _ := w.ask(http.MethodGet, "prod/proxy"+pods, func(r *http.Request) { r.Header.Set("X-Test-User", "carol") }); resp.StatusCode != http.StatusOK {
 		t.Errorf("another user's: %s", resp.Status)
 	}
+	other := newWorld(t, ok, func(o *Options) { o.Limits = Limits{RequestsPerCluster: 1} })
+	release, _ := other.handler.shorts.take("bob", "prod")
+	if resp, body := other.ask(http.MethodGet, "prod/proxy"+pods); resp.StatusCode != http.StatusTooManyRequests {
+		t.Errorf("a second one to a cluster: %s %s", resp.Status, body)
+	}
+	if resp, _ := other.ask(http.MethodGet, "other/proxy"+pods); resp.StatusCode != http.StatusForbidden {
+		t.Errorf("one to another cluster, which no grant gives: %s", resp.Status)
+	}
+	release()
 	close(hold)
 	<-done
 	if resp, _ := w.ask(http.MethodGet, "prod/proxy"+pods); resp.StatusCode != http.StatusOK {
