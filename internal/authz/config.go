@@ -1,6 +1,7 @@
 package authz
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/url"
@@ -9,7 +10,6 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/validation"
 	apiserverv1 "k8s.io/apiserver/pkg/apis/apiserver/v1"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
@@ -24,6 +24,8 @@ type ConfigOptions struct {
 	Cluster string
 	// Server is the authorizer's URL: https, without path.
 	Server string
+	// ServerName is the name in its certificate, where that is not the URL's host.
+	ServerName string
 	// CAFile verifies it; CertFile and KeyFile are for the API server.
 	CAFile, CertFile, KeyFile string
 	// KubeconfigFile is where the API server is to find the kubeconfig.
@@ -53,6 +55,9 @@ func NewConfigOptions() *ConfigOptions {
 	}
 }
 
+// maxTTL bounds for how long a guardrail that is new may not hold.
+const maxTTL = 10 * time.Second
+
 // Config is an AuthorizationConfiguration for kube-apiserver, and the kubeconfig that it
 // names, both in YAML.
 //
@@ -63,10 +68,12 @@ func Config(o *ConfigOptions) (authorization, kubeconfig []byte, err error) {
 	switch {
 	case err != nil || server.Scheme != "https" || server.Host == "" || strings.Trim(server.Path, "/") != "" || server.RawQuery != "" || server.User != nil:
 		return nil, nil, errors.New("the server has to be an https URL without path and query")
-	case o.Cluster != "" && len(validation.IsDNS1123Subdomain(o.Cluster)) > 0:
+	case o.Cluster != "" && !isName(o.Cluster):
 		return nil, nil, fmt.Errorf("%q is no name of a cluster", o.Cluster)
 	case o.FailurePolicy != apiserverv1.FailurePolicyDeny && o.FailurePolicy != apiserverv1.FailurePolicyNoOpinion:
 		return nil, nil, fmt.Errorf("the failure policy %q is neither Deny nor NoOpinion", o.FailurePolicy)
+	case o.UnauthorizedTTL < 0 || o.UnauthorizedTTL > maxTTL:
+		return nil, nil, errors.New("what is not allowed is kept for no longer than " + maxTTL.String() + ": so long a new guardrail does not hold")
 	case o.Timeout <= 0 || o.Timeout > 30*time.Second:
 		return nil, nil, errors.New("the timeout has to be above 0 and no more than 30s")
 	}
@@ -80,7 +87,7 @@ func Config(o *ConfigOptions) (authorization, kubeconfig []byte, err error) {
 		return nil, nil, fmt.Errorf("cannot encode the configuration: %w", err)
 	}
 	kubeconfig, err = clientcmd.Write(clientcmdapi.Config{
-		Clusters: map[string]*clientcmdapi.Cluster{"sallyport": {Server: server.String(), CertificateAuthority: o.CAFile}},
+		Clusters: map[string]*clientcmdapi.Cluster{"sallyport": {Server: server.String(), TLSServerName: o.ServerName, CertificateAuthority: o.CAFile}},
 		AuthInfos: map[string]*clientcmdapi.AuthInfo{"kube-apiserver": {
 			ClientCertificate: o.CertFile, ClientKey: o.KeyFile,
 		}},
@@ -99,7 +106,7 @@ func (o *ConfigOptions) authorization() *apiserverv1.AuthorizationConfiguration 
 				Timeout: metav1.Duration{Duration: o.Timeout}, FailurePolicy: o.FailurePolicy,
 				SubjectAccessReviewVersion: "v1", MatchConditionSubjectAccessReviewVersion: "v1",
 				AuthorizedTTL: metav1.Duration{Duration: time.Second}, CacheAuthorizedRequests: ptr.To(false),
-				UnauthorizedTTL: metav1.Duration{Duration: max(o.UnauthorizedTTL, time.Second)}, CacheUnauthorizedRequests: ptr.To(o.UnauthorizedTTL > 0),
+				UnauthorizedTTL: metav1.Duration{Duration: cmp.Or(o.UnauthorizedTTL, time.Second)}, CacheUnauthorizedRequests: ptr.To(o.UnauthorizedTTL > 0),
 				ConnectionInfo: apiserverv1.WebhookConnectionInfo{
 					Type: apiserverv1.AuthorizationWebhookConnectionInfoTypeKubeConfigFile, KubeConfigFile: ptr.To(o.KubeconfigFile),
 				},
@@ -115,11 +122,13 @@ func (o *ConfigOptions) authorization() *apiserverv1.AuthorizationConfiguration 
 }
 
 // matchConditions spare the traffic of the system: the API server itself, its
-// controllers, nodes, and the programs without which nobody could answer.
+// controllers, nodes, and the programs without which nobody could answer. So are its
+// health checks: whoever looks at them would take it for dead with the authorizer.
 func (o *ConfigOptions) matchConditions() []apiserverv1.WebhookMatchCondition {
 	out := []apiserverv1.WebhookMatchCondition{
 		{Expression: `request.user != "system:apiserver" && !request.user.startsWith("system:kube-")`},
 		{Expression: notIn("system:nodes")},
+		{Expression: `!has(request.nonResourceAttributes) || !(request.nonResourceAttributes.path in ["/healthz", "/livez", "/readyz"])`},
 	}
 	for _, ns := range append([]string{"kube-system"}, o.Spare...) {
 		out = append(out, apiserverv1.WebhookMatchCondition{Expression: notIn("system:serviceaccounts:" + ns)})
