@@ -5,6 +5,7 @@ import (
 	"os"
 
 	"github.com/spf13/cobra"
+	"go.uber.org/zap/zapcore"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/klog/v2"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -27,7 +28,8 @@ grants and the hub before it is sent on, as the person who made it.
 Replicas share nothing; run as many as you like. See docs/how-to/install-the-gateway.md.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			logger := zap.New(zap.UseDevMode(debug))
+			// Anybody can have a request refused, and a stack trace of it tells nothing.
+			logger := zap.New(zap.UseDevMode(debug), zap.StacktraceLevel(zapcore.DPanicLevel))
 			ctrl.SetLogger(logger)
 			klog.SetLogger(logger.WithName("apiserver"))
 			var err error
