@@ -72,7 +72,7 @@ Leave it out where Flux or Argo CD does.`,
 	f.StringVar(&o.ProbeAddr, "health-addr", ":8081", `address to serve /healthz and /readyz on; "0" for none`)
 	f.StringVar(&o.EventsAddr, "events-addr", "", "URL of Flux's notification-controller, to send events to")
 	f.StringVar(&executor, "executor", "", "NAMESPACE/NAME of the service account on members with whose rights OCM's work agent applies; empty for the agent's own")
-	f.StringVar(&o.GatewayNamespace, "gateway-namespace", "sallyport-gateway", "namespace of the gateway, where routes to members are written for it; empty where there is no gateway")
+	f.StringVar(&o.GatewayNamespace, "gateway-namespace", "", "namespace of the gateway, where routes to members are written for it; empty where there is no gateway")
 	f.StringVar(&impersonator, "impersonator", "sallyport-system/sallyport-impersonator", "NAMESPACE/NAME of the service account on members as which the gateway comes to them; it is made where it is missing, and config/rbac has rights by its name")
 	f.IntVar(&o.Writers, "writers", 8, "writes to the hub that may be under way at once")
 	f.Float32Var(&qps, "kube-api-qps", 200, "requests to the hub per second, on average")

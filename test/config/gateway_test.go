@@ -135,10 +135,19 @@ func TestGatewayManifests(t *testing.T) {
 	var p networkingv1.NetworkPolicy
 	var a apiregistrationv1.APIService
 	kinds := map[string]any{"Deployment": &d, "Service": &s, "NetworkPolicy": &p, "APIService": &a}
+	told := false
 	for _, o := range build(t, "testdata/gateway-cert-manager") {
-		if into, ok := kinds[o.GetKind()]; ok {
+		if o.GetKind() == "Deployment" && o.GetNamespace() == namespace {
+			var controller appsv1.Deployment
+			must(t, runtime.DefaultUnstructuredConverter.FromUnstructured(o.Object, &controller))
+			told = slices.Contains(controller.Spec.Template.Spec.Containers[0].Args, "--gateway-namespace="+gatewayNamespace)
+		}
+		if into, ok := kinds[o.GetKind()]; ok && o.GetNamespace() != namespace {
 			must(t, runtime.DefaultUnstructuredConverter.FromUnstructured(o.Object, into))
 		}
+	}
+	if !told {
+		t.Error("the controller makes no routes")
 	}
 	container := d.Spec.Template.Spec.Containers[0]
 	port := slices.IndexFunc(container.Ports, func(p corev1.ContainerPort) bool { return p.Name == s.Spec.Ports[0].TargetPort.StrVal })

@@ -106,7 +106,7 @@ func (i *Installation) StartController(ctx context.Context, args ...string) erro
 	return i.Fleet.StartProgram(ctx, controller, i.Binary, "http", func(port int) []string {
 		return append([]string{
 			"controller", "--leader-elect",
-			"--kubeconfig=" + kubeconfig, "--namespace=" + Namespace,
+			"--kubeconfig=" + kubeconfig, "--namespace=" + Namespace, "--gateway-namespace=" + GatewayNamespace,
 			fmt.Sprintf("--webhook-addr=localhost:%d", i.webhook),
 			"--metrics-addr=0", fmt.Sprintf("--health-addr=127.0.0.1:%d", port),
 		}, args...)
