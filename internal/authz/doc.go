@@ -3,8 +3,8 @@
 // no opinion, on which the API server goes on to its RBAC. With AllowFromGrants it also
 // answers that a grant gives it.
 //
-// It decides as the gateway does, by the same function on the same index, and keeps no
-// answer. What it cannot answer it does not guess: whoever asks before guardrails and
+// It decides as the gateway does, by the same function on the same index. What it decided
+// it remembers for as long as it would decide the same again, and no longer. What it cannot answer it does not guess: whoever asks before guardrails and
 // grants are known, or what cannot be read, gets an HTTP error, and the API server does
 // what its failurePolicy says. No error is an Allow.
 //

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/google/uuid"
 	"go.opentelemetry.io/otel/attribute"
@@ -67,6 +68,7 @@ type Handler struct {
 	count atomic.Uint64
 	// nothing is what is answered where there is no opinion, to each version.
 	nothing [v1beta1 + 1][]byte
+	kept    kept
 }
 
 // NewHandler makes a handler.
@@ -82,13 +84,10 @@ func NewHandler(o HandlerOptions) *Handler {
 	}
 	h := &Handler{HandlerOptions: o, name: uuid.NewString()[:8] + "-"}
 	for _, v := range []version{v1, v1beta1} {
-		h.nothing[v] = h.unsure().append(nil, v)
+		h.nothing[v] = answer{noOpinion, o.Help}.append(nil, v) // it is told with what RBAC says
 	}
 	return h
 }
-
-// unsure says who has no grant what to do, since it is told with what RBAC says.
-func (h *Handler) unsure() answer { return answer{verdict: noOpinion, reason: h.Help} }
 
 // failure is why there is no answer, and by which HTTP status that is told.
 type failure struct {
@@ -107,28 +106,24 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	began := h.Clock.Now()
-	q := &effective.Request{At: began}
-	v, failed := h.read(w, r, q)
+	body := bodies.Get().(*bytes.Buffer)
+	defer bodies.Put(body)
+	cluster, failed := h.read(w, r, body)
 	if failed != nil {
 		h.fail(w, failed)
 		return
 	}
 	_, span := h.Tracer.Start(r.Context(), "decide")
-	a, failed := h.decide(r, q)
-	if span.IsRecording() {
-		span.SetAttributes(attribute.String("sallyport.cluster", q.Cluster), attribute.String("sallyport.verdict", a.verdict.String()))
+	j, failed := h.judge(r, cluster, body, began)
+	if span.IsRecording() && failed == nil {
+		span.SetAttributes(attribute.String("sallyport.cluster", j.request.Cluster), attribute.String("sallyport.verdict", j.verdict.String()))
 	}
 	span.End()
 	if failed != nil {
 		h.fail(w, failed)
 		return
 	}
-	h.Metrics.decided(a.verdict.String(), h.Clock.Since(began))
-	if a == h.unsure() {
-		write(w, http.StatusOK, h.nothing[v])
-		return
-	}
-	write(w, http.StatusOK, a.append(make([]byte, 0, 512), v))
+	write(w, http.StatusOK, h.say(j, began))
 }
 
 func (h *Handler) fail(w http.ResponseWriter, f *failure) {
@@ -139,30 +134,25 @@ func (h *Handler) fail(w http.ResponseWriter, f *failure) {
 // bodies that have been read, for others.
 var bodies = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
-// read what is asked.
-func (h *Handler) read(w http.ResponseWriter, r *http.Request, q *effective.Request) (version, *failure) {
+// read the review, after its cluster, which is the key that it is kept by.
+func (h *Handler) read(w http.ResponseWriter, r *http.Request, body *bytes.Buffer) (cluster string, _ *failure) {
 	if r.Method != http.MethodPost {
 		w.Header().Set("Allow", http.MethodPost)
-		return 0, &failure{http.StatusMethodNotAllowed, "a " + kind + " is posted", malformed}
+		return "", &failure{http.StatusMethodNotAllowed, "a " + kind + " is posted", malformed}
 	}
-	var err error
-	if q.Cluster, err = h.clusterOf(r); err != nil {
-		return 0, &failure{http.StatusBadRequest, err.Error(), malformed}
+	cluster, err := h.clusterOf(r)
+	if err != nil {
+		return "", &failure{http.StatusBadRequest, err.Error(), malformed}
 	}
-	body := bodies.Get().(*bytes.Buffer)
-	defer bodies.Put(body)
 	body.Reset()
+	body.WriteString(key(cluster))
 	if _, err := body.ReadFrom(http.MaxBytesReader(w, r.Body, maxReview)); err != nil {
 		if large := (*http.MaxBytesError)(nil); errors.As(err, &large) {
-			return 0, &failure{http.StatusRequestEntityTooLarge, "the body is larger than " + strconv.Itoa(maxReview) + " bytes", malformed}
+			return "", &failure{http.StatusRequestEntityTooLarge, "the body is larger than " + strconv.Itoa(maxReview) + " bytes", malformed}
 		}
-		return 0, &failure{http.StatusBadRequest, "the body cannot be read", malformed}
+		return "", &failure{http.StatusBadRequest, "the body cannot be read", malformed}
 	}
-	v, err := decode(body.String(), q)
-	if err != nil {
-		return 0, &failure{http.StatusBadRequest, err.Error(), malformed}
-	}
-	return v, nil
+	return cluster, nil
 }
 
 const malformed = "malformed"
@@ -195,63 +185,92 @@ func isName(s string) bool {
 	return s != "" && len(s) <= 253 && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789-.") == ""
 }
 
-// decide on a request.
-func (h *Handler) decide(r *http.Request, q *effective.Request) (answer, *failure) {
+// judge a review that has been read.
+func (h *Handler) judge(r *http.Request, cluster string, body *bytes.Buffer, at time.Time) (*judged, *failure) {
 	ix := h.Index.Current()
-	exempt := slices.Contains(h.Exempt, q.User.Name)
-	if ix == nil || h.Ready(r) != nil {
-		if exempt { // whoever is to mend it
-			return h.unsure(), nil
+	ready := ix != nil && h.Ready(r) == nil
+	if ready {
+		if j := h.kept.look(ix, body.Bytes(), at); j != nil {
+			return j, nil
 		}
-		return answer{}, &failure{http.StatusServiceUnavailable, "what is granted is not known", "not-ready"}
 	}
+	whole := body.String()
+	j := &judged{request: effective.Request{Cluster: cluster, At: at}}
+	var err error
+	if j.version, err = decode(whole[len(key(cluster)):], &j.request); err != nil {
+		return nil, &failure{http.StatusBadRequest, err.Error(), malformed}
+	}
+	switch exempt := slices.Contains(h.Exempt, j.request.User.Name); {
+	case ready:
+		h.decide(ix, j, exempt)
+		h.kept.keep(ix, whole, j)
+	case exempt: // whoever is to mend it
+		j.verdict, j.quiet = noOpinion, true
+	default:
+		return nil, &failure{http.StatusServiceUnavailable, "what is granted is not known", "not-ready"}
+	}
+	return j, nil
+}
+
+// decide on what is asked.
+func (h *Handler) decide(ix *effective.Index, j *judged, exempt bool) {
+	q := &j.request
 	hub := q.Cluster == "" || q.Cluster == h.Hub
 	if hub {
 		q.Cluster = h.Hub
 	}
-	d := effective.Decision{Verdict: effective.NotGranted}
+	j.decision = effective.Decision{Verdict: effective.NotGranted}
 	if q.Cluster != "" {
-		d = ix.DecideConnect(q)
+		j.decision = ix.DecideConnect(q)
 	}
-	layer := ""
-	if hub && d.Verdict == effective.NotGranted && h.AllowFromGrants {
+	if hub && j.decision.Verdict == effective.NotGranted && h.AllowFromGrants {
 		if way := ix.ThroughHub(q); way.Verdict == effective.Allowed {
-			d, layer = way, decisionlog.LayerHub
+			way.Until = sooner(way.Until, j.decision.Until)
+			j.decision, j.layer = way, decisionlog.LayerHub
 		}
 	}
-	if q.Cluster == "" && layer == "" {
-		return h.unsure(), nil // there was nothing to decide
-	}
-	id := h.name + strconv.FormatUint(h.count.Add(1), 36)
-	a := h.answer(ix, q, &d, exempt, id)
-	h.log(q, &d, a.verdict, layer, exempt, id)
-	return a, nil
-}
-
-// answer by a decision.
-func (h *Handler) answer(ix *effective.Index, q *effective.Request, d *effective.Decision, exempt bool, id string) answer {
-	switch {
+	j.quiet = q.Cluster == "" && j.layer == ""
+	switch d := &j.decision; {
 	case d.Verdict == effective.Denied && !exempt:
-		return answer{verdict: denied, reason: refusal(d, id)}
+		j.verdict = denied
 	// What only the member knows, its RBAC is to say.
 	case d.Verdict == effective.Allowed && h.AllowFromGrants && !asksForMany(ix, q):
-		return answer{verdict: allowed, reason: given(d)}
+		j.verdict = allowed
+	default:
+		j.verdict = noOpinion
 	}
-	return h.unsure()
 }
 
-// log a decision.
-func (h *Handler) log(q *effective.Request, d *effective.Decision, v verdict, layer string, exempt bool, id string) {
-	if h.Log == nil {
-		return
+// sooner of two instants, of which a zero one is none.
+func sooner(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
 	}
-	e := decisionlog.Of(decisionlog.Authorizer, q, d)
-	e.ID, e.Verdict = id, v.String()
-	if layer != "" || exempt && d.Verdict == effective.Denied {
-		e.Layer = layer
+	return a
+}
+
+// say what was judged, to the log and in the answer.
+func (h *Handler) say(j *judged, at time.Time) []byte {
+	id := h.name + strconv.FormatUint(h.count.Add(1), 36)
+	took := h.Clock.Since(at)
+	h.Metrics.decided(j.verdict.String(), took)
+	if h.Log != nil && !j.quiet {
+		q := j.request
+		q.At = at
+		e := decisionlog.Of(decisionlog.Authorizer, &q, &j.decision)
+		e.ID, e.Verdict, e.LatencyMicros = id, j.verdict.String(), took.Microseconds()
+		if j.layer != "" || j.verdict != denied && j.decision.Verdict == effective.Denied { // of the hub, or exempt
+			e.Layer = j.layer
+		}
+		h.Log.Log(e)
 	}
-	e.LatencyMicros = h.Clock.Since(q.At).Microseconds()
-	h.Log.Log(e)
+	switch j.verdict {
+	case denied:
+		return answer{denied, refusal(&j.decision, id)}.append(make([]byte, 0, 512), j.version)
+	case allowed:
+		return answer{allowed, given(&j.decision)}.append(make([]byte, 0, 256), j.version)
+	}
+	return h.nothing[j.version]
 }
 
 // asksForMany reports whether a review is a question about more than one request, such as

@@ -193,10 +193,10 @@ func TestExemptWhileUnknown(t *testing.T) {
 	}
 }
 
-// kept are the entries of a decision log.
-type kept []*decisionlog.Entry
+// entries of a decision log.
+type entries []*decisionlog.Entry
 
-func (k *kept) Log(e *decisionlog.Entry) { *k = append(*k, e) }
+func (l *entries) Log(e *decisionlog.Entry) { *l = append(*l, e) }
 
 // TestDecisionsAreLogged with what was decided by which layer, and told by its number.
 func TestDecisionsAreLogged(t *testing.T) {
@@ -215,7 +215,7 @@ func TestDecisionsAreLogged(t *testing.T) {
 		"Nothing":    {"/", ask("list", "payments", "pods"), "alice", nil},
 	}
 	for name, tc := range tests {
-		var log kept
+		var log entries
 		h := NewHandler(HandlerOptions{Index: fixed{index(t)}, AllowFromGrants: true, Exempt: []string{"root"}, Log: &log, Clock: testclock.NewFakePassiveClock(noon)})
 		tc.ask.User, tc.ask.Groups = tc.user, []string{"devs"}
 		said := post(h, Path+tc.path, reviews(t, tc.ask)["v1"]).Body.String()

@@ -48,6 +48,11 @@ func index(t testing.TB, expressions ...string) *effective.Index {
 	if len(errs) > 0 {
 		t.Fatal(errs.ToAggregate())
 	}
+	return indexBy(g)
+}
+
+// indexBy a guardrail, with the grants of index.
+func indexBy(g *guardrail.Guardrail) *effective.Index {
 	var b effective.Builder
 	return b.Build(compile.Snapshot{
 		Now: noon, Point: guardrail.Compile, Guardrails: guardrail.NewSet([]*guardrail.Guardrail{g}, nil, guardrail.Options{}),

@@ -148,7 +148,7 @@ func skipped(e *decisionlog.Entry) string {
 		return "truncated"
 	case e.Snapshot == 0:
 		return "nothing-known"
-	case e.Verdict == decisionlog.Allow && slices.ContainsFunc(e.Reasons, counts):
+	case e.Verdict != decisionlog.Deny && slices.ContainsFunc(e.Reasons, counts):
 		return "exempt"
 	}
 	return ""

@@ -23,8 +23,10 @@ func (ix *Index) DecideConnect(q *Request) Decision {
 	}
 	creates := *q
 	creates.Verb = "create"
-	if c := ix.Decide(&creates); c.Verdict < d.Verdict || c.Verdict == d.Verdict && !c.Until.IsZero() && earlier(c.Until, d.Until).Equal(c.Until) {
-		return c
+	worse, until := ix.Decide(&creates), d.Until
+	if worse.Verdict >= d.Verdict {
+		worse, until = d, worse.Until
 	}
-	return d
+	worse.Until = earlier(worse.Until, until) // either may make it another
+	return worse
 }
