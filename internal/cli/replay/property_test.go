@@ -100,7 +100,7 @@ func logOf(t testing.TB, rnd *rand.Rand, s compile.Snapshot, requests int) *byte
 			ix = b.Build(s)
 		}
 		q := someRequest(rnd, at)
-		d := ix.Decide(q)
+		d := ix.DecideConnect(q)
 		e := decisionlog.Of([]string{decisionlog.Gateway, decisionlog.Authorizer}[i%2], q, &d)
 		if e.Server == decisionlog.Authorizer && e.Verdict == decisionlog.Allow {
 			e.Verdict = decisionlog.NoOpinion

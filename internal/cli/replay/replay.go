@@ -167,12 +167,12 @@ func (p *replay) decide(e *decisionlog.Entry) *decisionlog.Entry {
 		q.At = p.at
 	}
 	ix := p.timeline.index(q.At)
-	d := ix.Decide(q)
+	d := ix.DecideConnect(q)
 	for range retries {
 		if !slices.ContainsFunc(d.Reasons, func(r guardrail.Reason) bool { return r.Failed }) {
 			break
 		}
-		d = ix.Decide(q)
+		d = ix.DecideConnect(q)
 	}
 	return decisionlog.Of(e.Server, q, &d)
 }

@@ -40,13 +40,6 @@ func attributesOf(t *target, method string, u *guardrail.User) (*effective.Reque
 // as it is for a WebSocket.
 var connecting = sets.New("exec", "attach", "portforward")
 
-// connects reports whether a request asks for create by another name: a WebSocket to
-// pods/exec does what a POST does. Kubernetes asks about both since 1.35; here
-// both are asked about whatever the member's version.
-func connects(q *effective.Request) bool {
-	return q.ResourceRequest && q.Verb == "get" && connecting.Has(q.Subresource)
-}
-
 // longRunning reports whether a request has no end of its own to be waited for.
 func longRunning(q *effective.Request, r *http.Request) bool {
 	return q.Verb == "watch" || r.Header.Get("Upgrade") != "" ||

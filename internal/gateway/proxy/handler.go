@@ -198,7 +198,7 @@ func (p *passage) admit() (*transport.Route, *refusal) {
 	var ix *effective.Index
 	for known := false; !known; known = p.sessions.decided(p.session, &p.decision) {
 		ix = p.Index.Current()
-		p.decision = decide(ix, q)
+		p.decision = ix.DecideConnect(q)
 	}
 	span.SetAttributes(attribute.String("sallyport.cluster", q.Cluster), attribute.String("sallyport.verdict", p.decision.Verdict.String()))
 	span.End()
@@ -223,24 +223,6 @@ func (p *passage) admit() (*transport.Route, *refusal) {
 	}
 	return route, nil
 }
-
-// decide on a request. One that creates by another name has to pass as what it is, too:
-// see connects.
-func decide(ix *effective.Index, q *effective.Request) effective.Decision {
-	d := ix.Decide(q)
-	if !connects(q) || d.Verdict < effective.OnMember {
-		return d
-	}
-	creates := *q
-	creates.Verb = "create"
-	if c := ix.Decide(&creates); c.Verdict < d.Verdict || c.Verdict == d.Verdict && sooner(c.Until, d.Until) {
-		return c
-	}
-	return d
-}
-
-// sooner reports whether an instant is before another; a zero one never comes.
-func sooner(a, b time.Time) bool { return !a.IsZero() && (b.IsZero() || a.Before(b)) }
 
 // judged refuses what a decision does.
 func (h *Handler) judged(s *session, d *effective.Decision) *refusal {

@@ -54,7 +54,7 @@ func (h *Handler) again(open []*session) {
 	for _, s := range open {
 		q := s.ask
 		q.At = h.Clock.Now()
-		d := decide(h.Index.Current(), &q)
+		d := h.Index.Current().DecideConnect(&q)
 		refused := h.judged(s, &d)
 		if refused == nil && d.Verdict == effective.OnMember && h.sessions.lost(s, &d) {
 			// The member said yes once, perhaps by the grant that has ended: it is to be
@@ -88,7 +88,7 @@ func (h *Handler) review(ctx context.Context) {
 	for _, s := range h.sessions.all() {
 		q := s.ask
 		q.At = h.Clock.Now()
-		d := decide(h.Index.Current(), &q)
+		d := h.Index.Current().DecideConnect(&q)
 		if len(d.Because) > 0 {
 			continue
 		}
