@@ -32,6 +32,7 @@ func webhook() (out []row) {
 			row{name: name + "authorizer", what: what + "authorizer's share of the floor's reviews", metric: "of-floor", least: floor},
 			row{name: name + "authorizer", what: what + "authorizer's p99, of the floor's", metric: "p99-of-floor", limit: slowest},
 		)
+		out = append(out, answers(name+"authorizer-new", what+"authorizer, asked about another pod each time")...)
 		out = append(out, answers(name+"floor", what+"floor")...)
 		out = append(out, answers(name+"opa", what+"peer: OPA, two rules")...)
 		out = append(out, answers(name+"opa-grants", what+"peer: OPA, the grants as data")...)

@@ -21,6 +21,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -48,12 +49,17 @@ func BenchmarkWebhook(b *testing.B) {
 	}
 	opa, opaPID := startOPA(b, dir, &s, who.cluster)
 	var entrants []*entrant
+	var asked atomic.Uint64
 	add := func(name, address, path string, pid int, want string) {
 		url := "https://" + address + path
 		e := &entrant{name: name, pid: pid, config: &rest.Config{Host: "https://" + address, TLSClientConfig: rest.TLSClientConfig{
 			CAFile: filepath.Join(dir, "tls.crt"), CertFile: filepath.Join(dir, "tls.crt"), KeyFile: filepath.Join(dir, "tls.key"),
 		}}}
 		e.ask = func(ctx context.Context) (*http.Request, error) {
+			body := body
+			if strings.HasSuffix(name, "-new") { // about another pod each time
+				body = bytes.Replace(body, []byte("api-0"), strconv.AppendUint([]byte("api-"), asked.Add(1), 10), 1)
+			}
 			r, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
 			if err == nil {
 				r.Header.Set("Content-Type", "application/json")
@@ -65,6 +71,8 @@ func BenchmarkWebhook(b *testing.B) {
 	}
 	address, pid := startServer(b, dir, "authorizer")
 	add("authorizer", address, "/authorize?cluster="+who.cluster, pid, `"allowed":true`)
+	// It remembers what it decided: this one asks what has not been asked.
+	add("authorizer-new", address, "/authorize?cluster="+who.cluster, pid, `"allowed":true`)
 	address, pid = startServer(b, dir, "floor")
 	add("floor", address, "/", pid, `"allowed":false`)
 	add("opa", opa, "/v0/data/two/review", opaPID, `"allowed":false`)
