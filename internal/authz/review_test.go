@@ -146,7 +146,9 @@ func FuzzDecodeSAR(f *testing.F) {
 	}
 	f.Add([]byte(`{` + header + `,"spec":{"user":"a\u0000","group":["devs"],"extra":{"":null},"resourceAttributes":{"resource":"a/b/c"}}}`))
 	f.Add([]byte(`{"apiVersion":"authorization.k8s.io/v1beta1","kind":"SubjectAccessReview","spec":{"user":"a","groups":["devs"],"resourceAttributes":{"verb":"list","resource":"pods","namespace":"payments"}}}`))
-	h := NewHandler(HandlerOptions{Index: fixed{index(f)}, AllowFromGrants: true, Cluster: "prod", Clock: testclock.NewFakePassiveClock(noon)})
+	// In Go: a fuzzer that sees into an engine looks for what is new there.
+	ix := indexBy(&guardrail.Guardrail{Name: "no-shell", Digest: "no-shell", Points: 1 << guardrail.Request, Check: noShells{}})
+	h := NewHandler(HandlerOptions{Index: fixed{ix}, AllowFromGrants: true, Cluster: "prod", Clock: testclock.NewFakePassiveClock(noon)})
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		w := post(h, Path, raw)
 		q := &effective.Request{}
@@ -182,6 +184,18 @@ func FuzzDecodeSAR(f *testing.F) {
 			}
 		}
 	})
+}
+
+// noShells is against whatever executes.
+type noShells struct{}
+
+func (noShells) Timed() bool { return false }
+
+func (noShells) Check(in *guardrail.Input) ([]guardrail.Violation, error) {
+	if in.Request.Subresource == "exec" {
+		return []guardrail.Violation{{Message: "not for people"}}, nil
+	}
+	return nil, nil
 }
 
 // asKubernetes reads a review by its own types; v1beta1 as v1.
