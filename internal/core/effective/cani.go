@@ -126,7 +126,7 @@ func (l *list) on(cluster int, held []*holding) {
 	}
 }
 
-var discoveryRole = compile.ScopedRole{Name: discovery, Known: true, Rules: everyone}
+var discoveryRole = compile.ScopedRole{Name: Discovery, Known: true, Rules: everyone}
 
 // merge with what is the same on other clusters.
 func (l *list) merge(cluster int, p *Permission) {

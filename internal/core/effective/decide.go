@@ -161,7 +161,7 @@ func (f *found) look(h *holdings, q *Request, cluster int) {
 // discover is look for what whoever holds anything on a cluster may do there.
 func (f *found) discover(h *holdings, q *Request, cluster, rule int) {
 	h.all.each(cluster, q.At, func(e entry) {
-		f.because, f.known = append(f.because, Because{Grant: e.grant, Role: discovery, Rule: rule}), true
+		f.because, f.known = append(f.because, Because{Grant: e.grant, Role: Discovery, Rule: rule}), true
 	})
 }
 
@@ -202,8 +202,8 @@ func (ix *Index) each(u *guardrail.User, f func(*holdings)) {
 
 const accountPrefix = "system:serviceaccount:"
 
-// discovery is the role by which everyone may do what is not for a grant to say.
-const discovery = "discovery"
+// Discovery is the role by which everyone on a cluster may do what is not for a grant to say.
+const Discovery = "discovery"
 
 // everyone is what Kubernetes gives everybody who is authenticated.
 var everyone = rules.Everyone()

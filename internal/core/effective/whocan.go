@@ -159,7 +159,7 @@ func (s *search) gather(h *holdings, anew bool) {
 	}
 	if s.discovery >= 0 {
 		s.each(&h.all, func(e entry) {
-			s.give(e, Because{Grant: e.grant, Role: discovery, Rule: s.discovery}, anew)
+			s.give(e, Because{Grant: e.grant, Role: Discovery, Rule: s.discovery}, anew)
 		})
 	}
 }
@@ -256,8 +256,8 @@ func (s *search) judge(all found, cluster int) Decision {
 // settle what was found without knowing what else would be: discovery counts where no
 // rule that is known gives it.
 func (f *found) settle() {
-	if slices.ContainsFunc(f.because, func(b Because) bool { return b.Rule >= 0 && b.Role != discovery }) {
-		f.because = slices.DeleteFunc(f.because, func(b Because) bool { return b.Role == discovery })
+	if slices.ContainsFunc(f.because, func(b Because) bool { return b.Rule >= 0 && b.Role != Discovery }) {
+		f.because = slices.DeleteFunc(f.because, func(b Because) bool { return b.Role == Discovery })
 	}
 	f.known = slices.ContainsFunc(f.because, func(b Because) bool { return b.Rule >= 0 })
 	f.sort()

@@ -50,7 +50,7 @@ func longRunning(q *effective.Request, r *http.Request) bool {
 // method. What everybody on a cluster may do is asked about as get, since whoever has
 // any grant there may do it, and not only those who may create.
 func hubVerb(method string, d *effective.Decision) string {
-	if len(d.Because) > 0 && d.Because[0].Role == discovery {
+	if len(d.Because) > 0 && d.Because[0].Role == effective.Discovery {
 		return "get"
 	}
 	switch method {
@@ -63,6 +63,3 @@ func hubVerb(method string, d *effective.Decision) string {
 	}
 	return "get"
 }
-
-// discovery is the role of what everybody on a cluster may do.
-const discovery = "discovery"
