@@ -18,7 +18,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
-	"k8s.io/client-go/util/retry"
 	"sigs.k8s.io/yaml"
 )
 
@@ -36,7 +35,8 @@ func (c *ControlPlane) InstallCRDs(ctx context.Context, paths ...string) error {
 	return c.InstallCRDObjects(ctx, crds...)
 }
 
-// InstallCRDObjects creates or updates the CustomResourceDefinitions and returns when all are served.
+// InstallCRDObjects creates or updates the CustomResourceDefinitions and returns when all are served. It waits for one
+// that is being deleted to be gone: what an update would bring to it goes with it.
 func (c *ControlPlane) InstallCRDObjects(ctx context.Context, crds ...*apiextensionsv1.CustomResourceDefinition) error {
 	client, err := apiextensions.NewForConfig(c.AdminConfig())
 	if err != nil {
@@ -61,18 +61,24 @@ func (c *ControlPlane) InstallCRDObjects(ctx context.Context, crds ...*apiextens
 }
 
 func applyCRD(ctx context.Context, api apiextensions.CustomResourceDefinitionInterface, crd *apiextensionsv1.CustomResourceDefinition) error {
-	_, err := api.Create(ctx, crd, metav1.CreateOptions{})
-	if !apierrors.IsAlreadyExists(err) {
-		return err
-	}
-	return retry.RetryOnConflict(retry.DefaultRetry, func() error {
+	return wait.PollUntilContextCancel(ctx, 20*time.Millisecond, true, func(ctx context.Context) (bool, error) {
+		_, err := api.Create(ctx, crd, metav1.CreateOptions{})
+		if !apierrors.IsAlreadyExists(err) {
+			return err == nil, err
+		}
 		live, err := api.Get(ctx, crd.Name, metav1.GetOptions{})
+		if apierrors.IsNotFound(err) || err == nil && live.DeletionTimestamp != nil {
+			return false, nil
+		}
 		if err != nil {
-			return err
+			return false, err
 		}
 		live.Spec = crd.Spec
 		_, err = api.Update(ctx, live, metav1.UpdateOptions{})
-		return err
+		if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
+			return false, nil
+		}
+		return err == nil, err
 	})
 }
 

@@ -54,6 +54,16 @@ func testManifestWork(t *testing.T, f *Fleet) {
 		work, err := api.Get(ctx, "delivered", metav1.GetOptions{})
 		return err == nil && meta.IsStatusConditionTrue(work.Status.Conditions, workv1.WorkApplied), err
 	})
+	// The agent reports first and remembers then what it would have to remove
+	// (ADR 0009): an agent that is stopped in between leaves the ConfigMap behind.
+	memory, err := workclient.NewForConfig(f.Member("prod-eu-1").AdminConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the agent remembers the ConfigMap", func(ctx context.Context) (bool, error) {
+		applied, err := memory.WorkV1().AppliedManifestWorks().List(ctx, metav1.ListOptions{})
+		return err == nil && len(applied.Items) == 1 && len(applied.Items[0].Status.AppliedResources) == 1, err
+	})
 
 	if err := f.StopWorkAgent("prod-eu-1"); err != nil {
 		t.Fatal(err)
