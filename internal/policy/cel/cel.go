@@ -61,7 +61,7 @@ func Compile(at *field.Path, p *v1alpha1.CELPolicy, parameters map[string]any, o
 			k.errs = append(k.errs, field.Duplicate(at.Child("name"), v.Name))
 			continue
 		}
-		plan, t := k.compile(at.Child("expression"), v.Expression, nil)
+		plan, t := k.compile(at.Child("expression"), v.Expression, nil, &k.verdict)
 		if t == nil {
 			t = cel.DynType // what uses it is not to blame
 		}
@@ -71,9 +71,9 @@ func Compile(at *field.Path, p *v1alpha1.CELPolicy, parameters map[string]any, o
 	for i, v := range p.Validations {
 		at := at.Child("validations").Index(i)
 		out := validation{expression: v.Expression, message: guardrail.Tidy(v.Message), field: guardrail.Tidy(v.Field)}
-		out.plan, _ = k.compile(at.Child("expression"), v.Expression, cel.BoolType)
+		out.plan, _ = k.compile(at.Child("expression"), v.Expression, cel.BoolType, &k.verdict)
 		if v.MessageExpression != "" {
-			out.says, _ = k.compile(at.Child("messageExpression"), v.MessageExpression, cel.StringType)
+			out.says, _ = k.compile(at.Child("messageExpression"), v.MessageExpression, cel.StringType, &k.messages)
 		}
 		if out.message == "" {
 			out.message = guardrail.Tidy("failed: " + v.Expression)
@@ -89,10 +89,11 @@ func Compile(at *field.Path, p *v1alpha1.CELPolicy, parameters map[string]any, o
 	if len(k.errs) > 0 {
 		return nil, k.errs
 	}
-	c.timed = k.timed
+	c.timed = k.verdict.now || k.messages.now
 	if o.Coverage {
-		return counted{c}, nil
+		return counted{c}, nil // which is evaluated each time
 	}
+	c.passes = newPasses(k.verdict)
 	return c, nil
 }
 
@@ -103,8 +104,9 @@ var variableName = regexp.MustCompile(`^[_a-zA-Z][_a-zA-Z0-9]*$`)
 type compiler struct {
 	planner *environ
 	env     *cel.Env // with the variables so far
-	timed   bool
 	errs    field.ErrorList
+	// what verdict and messages look at: the former with all variables.
+	verdict, messages reads
 }
 
 func (k *compiler) declare(at *field.Path, name string, t *cel.Type) {
@@ -116,9 +118,9 @@ func (k *compiler) declare(at *field.Path, name string, t *cel.Type) {
 	k.env = env
 }
 
-// compile an expression, of the type if one is given. The plan is nil where there
-// are errors.
-func (k *compiler) compile(at *field.Path, expression string, want *cel.Type) (interpreter.InterpretableV2, *cel.Type) {
+// compile an expression, of the type if one is given, and note what it reads. The plan
+// is nil where there are errors.
+func (k *compiler) compile(at *field.Path, expression string, want *cel.Type, reads *reads) (interpreter.InterpretableV2, *cel.Type) {
 	parsed, iss := k.env.Parse(expression)
 	if k.issues(at, iss) {
 		return nil, nil
@@ -150,7 +152,7 @@ func (k *compiler) compile(at *field.Path, expression string, want *cel.Type) (i
 		k.invalid(at, "1:1: cannot plan the expression: %s", guardrail.Tidy(err.Error()))
 		return nil, nil
 	}
-	k.timed = k.timed || timed(checked.NativeRep().Expr())
+	reads.add(checked.NativeRep())
 	return plan, checked.OutputType()
 }
 
@@ -192,6 +194,7 @@ type check struct {
 	byName      map[string]int
 	validations []validation
 	timed       bool
+	passes      *passes // nil where nothing is remembered
 }
 
 // validation is one compiled validation.
@@ -215,6 +218,13 @@ func (c *check) Check(in *guardrail.Input) ([]guardrail.Violation, error) {
 	e := evaluations.Get().(*evaluation)
 	e.check, e.in = c, in
 	defer e.release()
+	remember := c.passes != nil && rememberable(in)
+	if remember {
+		e.key = c.passes.reads.key(e.key[:0], in.Request)
+		if c.passes.has(in.Request, e.key) {
+			return nil, nil
+		}
+	}
 	var out []guardrail.Violation
 	var errs []error
 	for i := range c.validations {
@@ -239,6 +249,9 @@ func (c *check) Check(in *guardrail.Input) ([]guardrail.Violation, error) {
 	}
 	if len(out) > 0 {
 		return out, nil
+	}
+	if remember && !e.looked && len(errs) == 0 {
+		c.passes.add(in.Request, e.key)
 	}
 	return nil, errors.Join(errs...)
 }
@@ -270,6 +283,10 @@ type evaluation struct {
 	spent uint64
 	// values of the variables that have been asked for.
 	values []ref.Val
+	// looked: at what is not in a pass, the instant or the grants.
+	looked bool
+	// key of the input among passes.
+	key []byte
 }
 
 // evaluations that are done, for others: an evaluation costs little more than what
@@ -278,7 +295,7 @@ var evaluations = sync.Pool{New: func() any { return &evaluation{} }}
 
 func (e *evaluation) release() {
 	clear(e.values)
-	*e = evaluation{values: e.values[:0]}
+	*e = evaluation{values: e.values[:0], key: e.key[:0]}
 	evaluations.Put(e)
 }
 
@@ -354,6 +371,7 @@ func (e *evaluation) field(f *fieldType) ref.Val {
 	if f.to == nil {
 		return e.check.parameters
 	}
+	e.looked = e.looked || f.goes == nowField || f.goes == grantsField
 	v, _ := e.in.Memo(fieldKey(f.index), func() any { return f.of(reflect.ValueOf(e.in).Elem()) }).(ref.Val)
 	return v
 }

@@ -214,9 +214,11 @@ func (s *schema) accessTo(st *structType, f *fieldType) *types.FieldType {
 	}
 }
 
-// requestField and userField are where the fields are in Input and RequestInfo.
+// Where fields are in Input and RequestInfo.
 var (
 	requestField = fieldIndex(inputType, "Request")
+	nowField     = fieldIndex(inputType, "Now")
+	grantsField  = fieldIndex(inputType, "Grants")
 	userField    = fieldIndex(reflect.TypeFor[guardrail.RequestInfo](), "User")
 )
 
