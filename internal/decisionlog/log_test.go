@@ -258,10 +258,11 @@ func TestDiskFull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk := &full{room: 40}
 		l := newLog(t, func(o *Options) { o.Stdout = disk })
-		l.Log(entry(0))
-		synctest.Wait()
-		l.Log(entry(1))
-		synctest.Wait()
+		for i := range 2 {
+			l.Log(entry(i))
+			time.Sleep(gather) // of the bubble: it passes at once
+			synctest.Wait()
+		}
 		torn := disk.String()
 		if len(torn) != 40 {
 			t.Fatalf("%q", torn)
@@ -269,7 +270,7 @@ func TestDiskFull(t *testing.T) {
 		disk.mu.Lock()
 		disk.room = 1 << 20
 		disk.mu.Unlock()
-		time.Sleep(retell) // of the bubble: it passes at once
+		time.Sleep(retell)
 		synctest.Wait()
 		l.Log(entry(2))
 		closed10s(t, l)
@@ -284,6 +285,39 @@ func TestDiskFull(t *testing.T) {
 			t.Errorf("(-want +got):\n%s", diff)
 		}
 	})
+}
+
+// TestGather: lines are written together where there are many, and none waits for long.
+func TestGather(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var writes []time.Duration
+		start := time.Now()
+		l := newLog(t, func(o *Options) {
+			o.Stdout, o.Queue = writer(func(p []byte) { writes = append(writes, time.Since(start)) }), 100
+		})
+		for i := range 10 { // one each millisecond
+			l.Log(entry(i))
+			time.Sleep(time.Millisecond)
+		}
+		time.Sleep(time.Second)
+		for i := range 80 { // and so many at once that nothing has to wait
+			l.Log(entry(i))
+		}
+		synctest.Wait()
+		l.Log(entry(0))
+		closed10s(t, l) // which waits for nothing either
+		want := []time.Duration{gather, time.Second + gather, time.Second + gather}
+		if diff := cmp.Diff(want, writes); diff != "" {
+			t.Errorf("writes (-want +got):\n%s", diff)
+		}
+	})
+}
+
+type writer func(p []byte)
+
+func (w writer) Write(p []byte) (int, error) {
+	w(p)
+	return len(p), nil
 }
 
 // TestRotation: files are for their owner, have an end, and old ones go.

@@ -6,6 +6,8 @@ import "sync"
 // the bounds any more, so that there is one batch more in memory.
 type queue struct {
 	maxBytes int
+	// much is in the queue where there are so many entries, or so many bytes of them.
+	much, muchBytes int
 
 	mu     sync.Mutex
 	ring   []item
@@ -13,7 +15,8 @@ type queue struct {
 	count  int
 	bytes  int
 	closed bool
-	// wake has one signal where something was put in since it was last taken.
+	// wake has one signal where something was put into what was empty, there is much in
+	// it, or nothing more will come.
 	wake chan struct{}
 }
 
@@ -22,8 +25,12 @@ type item struct {
 	size  int
 }
 
-func newQueue(entries, bytes int) *queue {
-	return &queue{maxBytes: bytes, ring: make([]item, entries), wake: make(chan struct{}, 1)}
+// newQueue with room for so much, from which a batch of entries is taken at once.
+func newQueue(entries, bytes, batch int) *queue {
+	return &queue{
+		maxBytes: bytes, much: min(batch, (3*entries+3)/4), muchBytes: min(maxBatch, bytes/4*3),
+		ring: make([]item, entries), wake: make(chan struct{}, 1),
+	}
 }
 
 // put an entry in, or say why not.
@@ -40,15 +47,24 @@ func (q *queue) put(e *Entry, size int) (reason, bool) {
 	q.ring[(q.head+q.count)%len(q.ring)] = item{e, size}
 	q.count++
 	q.bytes += size
-	first := q.count == 1
+	wake := q.count == 1 || q.hasMuch()
 	q.mu.Unlock()
-	if first {
+	if wake {
 		select {
 		case q.wake <- struct{}{}:
 		default: // there is a signal already
 		}
 	}
 	return 0, true
+}
+
+func (q *queue) hasMuch() bool { return q.count >= q.much || q.bytes >= q.muchBytes }
+
+// waits reports whether there are entries that may as well wait for others.
+func (q *queue) waits() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.count > 0 && !q.hasMuch() && !q.closed
 }
 
 // take at most so many entries, appended to a list, and report whether there will be

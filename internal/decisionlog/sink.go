@@ -32,7 +32,7 @@ type destination interface {
 	write(ctx context.Context, lines []byte, trouble func(error)) error
 	close() error
 	// batch is how many entries it takes at once, and how long it is worth waiting for
-	// so many.
+	// more than one.
 	batch() (entries int, linger time.Duration)
 }
 
@@ -71,7 +71,8 @@ type sink struct {
 }
 
 func newSink(to destination, o Options) *sink {
-	s := &sink{to: to, queue: newQueue(o.Queue, o.QueueSize<<20), logger: o.Logger, done: make(chan struct{})}
+	batch, _ := to.batch()
+	s := &sink{to: to, queue: newQueue(o.Queue, o.QueueSize<<20, batch), logger: o.Logger, done: make(chan struct{})}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
 }
@@ -81,13 +82,33 @@ func (s *sink) run() {
 	defer close(s.done)
 	defer s.cancel()
 	most, linger := s.to.batch()
-	timer := time.NewTimer(linger)
+	timer := time.NewTimer(retell)
 	defer timer.Stop()
 	for last := false; !last; {
-		s.taken, last = s.queue.take(s.taken[:0], min(atOnce, most-int(s.pending)))
-		if len(s.taken) > 0 && s.pending == 0 {
-			timer.Reset(linger)
+		s.wait(timer, retell)
+		if s.queue.waits() {
+			s.wait(timer, linger)
 		}
+		last = s.drain(most)
+	}
+	if err := s.to.close(); err != nil {
+		s.logger.Error(err, "Cannot close the decision log", "sink", s.to.name())
+	}
+}
+
+// wait for the queue, but no longer than that.
+func (s *sink) wait(timer *time.Timer, most time.Duration) {
+	timer.Reset(most)
+	select {
+	case <-s.queue.wake:
+	case <-timer.C:
+	}
+}
+
+// drain the queue, and report whether nothing will follow.
+func (s *sink) drain(most int) (last bool) {
+	for {
+		s.taken, last = s.queue.take(s.taken[:0], min(atOnce, most-int(s.pending)))
 		for i, e := range s.taken {
 			s.lines = appendEntry(s.lines, e)
 			s.taken[i] = nil
@@ -96,23 +117,10 @@ func (s *sink) run() {
 				s.flush()
 			}
 		}
-		if last || s.ctx.Err() != nil || len(s.taken) == 0 && linger == 0 {
+		if last || len(s.taken) == 0 {
 			s.flush()
+			return last
 		}
-		if last || len(s.taken) > 0 {
-			continue
-		}
-		if s.pending == 0 {
-			timer.Reset(retell)
-		}
-		select {
-		case <-s.queue.wake:
-		case <-timer.C:
-			s.flush()
-		}
-	}
-	if err := s.to.close(); err != nil {
-		s.logger.Error(err, "Cannot close the decision log", "sink", s.to.name())
 	}
 }
 

@@ -23,7 +23,11 @@ type stream struct {
 
 func (s *stream) name() string { return s.called }
 
-func (s *stream) batch() (int, time.Duration) { return 1024, 0 }
+// gather is how long a line waits for others, to be written with them: to wake up and
+// write for each costs more than to make it.
+const gather = 10 * time.Millisecond
+
+func (s *stream) batch() (int, time.Duration) { return 1024, gather }
 
 // write does not try again: what is on a disk that was full cannot be told from what is
 // not. The part of a line that may be there gets an end, so that it spoils no other.

@@ -32,6 +32,8 @@ type entrant struct {
 	path string
 	// pid of the process, whose processor time is looked at; 0 for none of its own.
 	pid int
+	// beside are other processes that have to do with a request, by what they are.
+	beside map[string]int
 }
 
 func (e *entrant) request(ctx context.Context) (*http.Request, error) {
@@ -43,7 +45,11 @@ func (e *entrant) request(ctx context.Context) (*http.Request, error) {
 
 // laps of one entrant, a figure for each turn. Processor time is that of its process for
 // one request: it moves less with the load of the machine.
-type laps struct{ perSecond, p50, p99, processor []float64 }
+type laps struct {
+	perSecond, p50, p99, processor []float64
+	// beside: the processor time of others.
+	beside map[string][]float64
+}
 
 // race the entrants, each with so many clients in a closed loop: a client sends its next
 // request when the last was answered. They take short turns, so that whatever else the
@@ -52,7 +58,7 @@ func race(b *testing.B, clients int, entrants []*entrant) map[string]*laps {
 	b.Helper()
 	all, out := map[string][]*http.Client{}, map[string]*laps{}
 	for _, e := range entrants {
-		out[e.name] = &laps{}
+		out[e.name] = &laps{beside: map[string][]float64{}}
 		for range clients {
 			c := clientOf(b, e.config)
 			defer c.CloseIdleConnections()
@@ -65,13 +71,19 @@ func race(b *testing.B, clients int, entrants []*entrant) map[string]*laps {
 	for i := range turns {
 		for k := range entrants {
 			e := entrants[(i+k)%len(entrants)]
-			before := processorTimeOf(e.pid)
+			before, beside := processorTimeOf(e.pid), map[string]time.Duration{}
+			for what, pid := range e.beside {
+				beside[what] = processorTimeOf(pid)
+			}
 			took, elapsed, err := e.run(b.Context(), all[e.name])
 			if err != nil {
 				b.Fatalf("%s: %v", e.name, err)
 			}
 			l := out[e.name]
 			l.processor = append(l.processor, float64(processorTimeOf(e.pid)-before)/float64(len(took)))
+			for what, pid := range e.beside {
+				l.beside[what] = append(l.beside[what], float64(processorTimeOf(pid)-beside[what])/float64(len(took)))
+			}
 			l.perSecond = append(l.perSecond, float64(len(took))/elapsed.Seconds())
 			l.p50, l.p99 = append(l.p50, percentile(took, 50)), append(l.p99, percentile(took, 99))
 		}
@@ -156,6 +168,9 @@ func report(b *testing.B, name string, entrants []*entrant, of map[string]*laps)
 		figures := map[string]float64{"req/s": median(l.perSecond), "p50-ns": median(l.p50), "p99-ns": median(l.p99)}
 		if e.pid != 0 {
 			figures["cpu-ns/req"] = mean(l.processor)
+		}
+		for what, used := range l.beside {
+			figures[what+"-cpu-ns/req"] = mean(used)
 		}
 		if i == 0 {
 			for _, other := range entrants[1:] {

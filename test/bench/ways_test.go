@@ -28,11 +28,19 @@ func (s *stand) through(group string) *rest.Config {
 
 // hubward are those that are reached through the hub, the gateway first.
 func (s *stand) hubward() []*entrant {
-	return []*entrant{
-		{name: "gateway", config: s.through("proxy.sallyport.dev"), path: pod, pid: s.pid("sallyport-gateway")},
-		{name: "floor", config: s.through(floorGroup.Group), path: pod, pid: s.pid("floor")},
-		{name: "karmada", config: s.through("cluster.karmada.io"), path: pod, pid: s.pid("karmada-aggregated-apiserver")},
+	return s.beside(map[string]int{"hub": s.pid("hub"), "member": s.pid(only)},
+		&entrant{name: "gateway", config: s.through("proxy.sallyport.dev"), path: pod, pid: s.pid("sallyport-gateway")},
+		&entrant{name: "floor", config: s.through(floorGroup.Group), path: pod, pid: s.pid("floor")},
+		&entrant{name: "karmada", config: s.through("cluster.karmada.io"), path: pod, pid: s.pid("karmada-aggregated-apiserver")},
+	)
+}
+
+// beside has the processor time of others looked at, too.
+func (*stand) beside(others map[string]int, entrants ...*entrant) []*entrant {
+	for _, e := range entrants {
+		e.beside = others
 	}
+	return entrants
 }
 
 // straight are those that are addressed directly, the gateway first.
@@ -41,12 +49,12 @@ func (s *stand) straight() []*entrant {
 	if err != nil {
 		s.Fatal(err)
 	}
-	return []*entrant{
-		{name: "gateway", config: s.gates.Directly(s.alice, only), path: pod, pid: s.pid("sallyport-gateway")},
-		{name: "floor", config: s.at(s.floor, floorGroup.Group), path: pod, pid: s.pid("floor")},
-		{name: "karmada", config: s.at(s.karmada, "cluster.karmada.io"), path: pod, pid: s.pid("karmada-aggregated-apiserver")},
-		{name: "member", config: member, path: pod, pid: s.pid(only)},
-	}
+	return s.beside(map[string]int{"member": s.pid(only)},
+		&entrant{name: "gateway", config: s.gates.Directly(s.alice, only), path: pod, pid: s.pid("sallyport-gateway")},
+		&entrant{name: "floor", config: s.at(s.floor, floorGroup.Group), path: pod, pid: s.pid("floor")},
+		&entrant{name: "karmada", config: s.at(s.karmada, "cluster.karmada.io"), path: pod, pid: s.pid("karmada-aggregated-apiserver")},
+		&entrant{name: "member", config: member, path: pod, pid: s.pid(only)},
+	)
 }
 
 func (s *stand) awaitAll() error { return s.await(append(s.hubward(), s.straight()...)...) }
