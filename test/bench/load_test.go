@@ -160,10 +160,10 @@ func clientOf(tb testing.TB, config *rest.Config) *http.Client {
 	return c
 }
 
-// report the medians of all turns as benchmarks below a name, and of the first entrant
-// its share of what each of the others does, turn by turn.
+// report the medians of all turns as benchmarks below a name, and the share that each has
+// of what each of the others does, turn by turn.
 func report(b *testing.B, name string, entrants []*entrant, of map[string]*laps) {
-	for i, e := range entrants {
+	for _, e := range entrants {
 		l := of[e.name]
 		figures := map[string]float64{"req/s": median(l.perSecond), "p50-ns": median(l.p50), "p99-ns": median(l.p99)}
 		if e.pid != 0 {
@@ -172,10 +172,10 @@ func report(b *testing.B, name string, entrants []*entrant, of map[string]*laps)
 		for what, used := range l.beside {
 			figures[what+"-cpu-ns/req"] = mean(used)
 		}
-		if i == 0 {
-			for _, other := range entrants[1:] {
-				figures["of-"+other.name] = median(quotients(l.perSecond, of[other.name].perSecond))
-				figures["p99-of-"+other.name] = median(quotients(l.p99, of[other.name].p99))
+		for other, o := range of {
+			if other != e.name {
+				figures["of-"+other] = median(quotients(l.perSecond, o.perSecond))
+				figures["p99-of-"+other] = median(quotients(l.p99, o.p99))
 			}
 		}
 		figured(b, name+"/"+e.name, figures)

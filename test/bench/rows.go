@@ -33,6 +33,10 @@ func webhook() (out []row) {
 			row{name: name + "authorizer", what: what + "authorizer's p99, of the floor's", metric: "p99-of-floor", limit: slowest},
 		)
 		out = append(out, answers(name+"authorizer-new", what+"authorizer, asked about another pod each time")...)
+		out = append(out,
+			row{name: name + "authorizer-new", what: what + "… its share of the floor's reviews", metric: "of-floor", least: floor},
+			row{name: name + "authorizer-new", what: what + "… its p99, of the floor's", metric: "p99-of-floor", limit: slowest},
+		)
 		out = append(out, answers(name+"floor", what+"floor")...)
 		out = append(out, answers(name+"opa", what+"peer: OPA, two rules")...)
 		out = append(out, answers(name+"opa-grants", what+"peer: OPA, the grants as data")...)
@@ -61,6 +65,13 @@ func gateway() (out []row) {
 				row{name: name + "gateway", what: what + "gateway's share of the floor's requests", metric: "of-floor", least: floor},
 				row{name: name + "gateway", what: what + "times Karmada's requests", metric: "of-karmada", least: karmada},
 			)
+			if way.name == "hub" { // by which nobody can be faster than the hub and the member
+				out = append(out,
+					row{name: name + "floor", what: what + "times Karmada's requests of the floor", metric: "of-karmada"},
+					row{name: name + "gateway", what: what + "processor time of the hub's API server", metric: "hub-cpu-ns/req", unit: "µs"},
+					row{name: name + "gateway", what: what + "processor time of the member's", metric: "member-cpu-ns/req", unit: "µs"},
+				)
+			}
 			for _, other := range way.others {
 				out = append(out, answers(name+other, what+other)...)
 			}

@@ -58,7 +58,8 @@ func identityOf(u *guardrail.User, groups []string) (identity, error) {
 			return nil, fmt.Errorf("the user has an extra attribute whose key is empty or not in lower case")
 		}
 		// Left out, it could be one by which a member gives less.
-		if !slices.Contains(rules.ExtraKeys(), key) {
+		header, ok := extraHeaders[key]
+		if !ok {
 			return nil, fmt.Errorf("the user has the extra attribute %q, which the gateway may not present to members", guardrail.Tidy(key))
 		}
 		for _, v := range values {
@@ -67,11 +68,20 @@ func identityOf(u *guardrail.User, groups []string) (identity, error) {
 			}
 		}
 		if len(values) > 0 {
-			h[http.CanonicalHeaderKey(impersonateExtra+escapeKey(key))] = slices.Clone(values)
+			h[header] = slices.Clone(values)
 		}
 	}
 	return h, nil
 }
+
+// extraHeaders are those of the attributes that members may be told, by key.
+var extraHeaders = func() map[string]string {
+	out := map[string]string{}
+	for _, key := range rules.ExtraKeys() {
+		out[key] = http.CanonicalHeaderKey(impersonateExtra + escapeKey(key))
+	}
+	return out
+}()
 
 // sendable refuses what a header would change: the receiver trims white space.
 func sendable(what, s string) error {
