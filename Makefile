@@ -28,7 +28,7 @@ GENERATED = $(wildcard api/*/zz_generated.deepcopy.go api/*/*/zz_generated.deepc
 	$(addprefix docs/reference/,api.md metrics.md cli.md decision-log.md guardrail-input.md policies.md)
 
 # What the end-to-end tests run, brought before them with progress shown.
-PROGRAMS := etcd kube-apiserver kube-controller-manager kubectl kubelet ocm-work ocm-placement opa
+PROGRAMS := etcd kube-apiserver kube-controller-manager kubectl kubelet ocm-work ocm-placement ocm-serviceaccount opa
 PEER_PROGRAMS := $(PROGRAMS) karmada-aggregated-apiserver karmada-controller-manager kustomize-controller \
 	konnectivity-server konnectivity-agent
 

@@ -19,6 +19,8 @@ const (
 
 	OCMWork      = "ocm-work"
 	OCMPlacement = "ocm-placement"
+	// OCMServiceAccount is the agent of the managed-serviceaccount add-on.
+	OCMServiceAccount = "ocm-serviceaccount"
 
 	KarmadaAggregatedAPIServer = "karmada-aggregated-apiserver"
 	KarmadaControllerManager   = "karmada-controller-manager"

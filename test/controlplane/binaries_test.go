@@ -25,6 +25,7 @@ func TestSourcesMatchTheToolModules(t *testing.T) {
 		if of, ours := map[string]string{ // of ours there is no version
 			Kubelet:           "k8s.io/cri-streaming",
 			KonnectivityAgent: "sigs.k8s.io/apiserver-network-proxy",
+			OCMServiceAccount: "open-cluster-management.io/managed-serviceaccount",
 		}[name]; ours {
 			args = []string{"list", "-m", "-f", "{{.Version}}", of}
 		}

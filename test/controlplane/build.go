@@ -39,6 +39,9 @@ var sources = map[string]source{
 	OCMWork:      {"ocm", "open-cluster-management.io/ocm/cmd/work", "v1.0.0", "3 min", false},
 	OCMPlacement: {"ocm", "open-cluster-management.io/ocm/cmd/placement", "v1.0.0", "3 min", false},
 
+	// The add-on's reconciler in a main package of ours; the version is that of the add-on.
+	OCMServiceAccount: {"serviceaccount", ".", "v0.8.0", "1 min", false},
+
 	KarmadaAggregatedAPIServer: {"karmada", "github.com/karmada-io/karmada/cmd/aggregated-apiserver", "v1.12.0", "2 min", false},
 	KarmadaControllerManager:   {"karmada", "github.com/karmada-io/karmada/cmd/controller-manager", "v1.12.0", "2 min", false},
 

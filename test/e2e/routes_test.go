@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -256,15 +254,14 @@ func testRouteSecret(t *testing.T, w *world, s *corev1.Secret) {
 	}
 }
 
-// TestRoutesByAddOn: Open Cluster Management's managed-serviceaccount add-on, played
-// by the test, makes the account where it makes accounts, and rights follow it there.
+// TestRoutesByAddOn: Open Cluster Management's managed-serviceaccount add-on makes the
+// account where it makes accounts, and rights follow it there. Its agent is the real one;
+// what its manager does on the hub, to hand it out, is done by the test.
 func TestRoutesByAddOn(t *testing.T) {
 	w := newWorld(t, "prod-1")
 	w.create(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: gatewayNamespace}})
 	w.ocm(map[string]map[string]string{"prod-1": prod})
-	dir, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "open-cluster-management.io/managed-serviceaccount").Output()
-	w.must(err)
-	w.must(w.fleet.Hub.InstallCRDs(w.ctx, filepath.Join(strings.TrimSpace(string(dir)), "config/crd/bases")))
+	w.must(w.fleet.InstallServiceAccountAddOn(w.ctx))
 	w.create(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "payments"}}, podReader())
 	w.create(oncall(func(g *v1alpha1.AccessGrant) { g.Spec.Subjects = append(g.Spec.Subjects, userSubject("carol")) }))
 	w.controller(gateway)
@@ -316,27 +313,15 @@ func TestRoutesByAddOn(t *testing.T) {
 		t.Errorf("for %s", asked.Spec.Rotation.Validity.Duration)
 	}
 
-	// The add-on's part.
-	w.must(member.Create(w.ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "agents"}}))
-	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: "agents", Name: "sallyport-impersonator"}}
-	w.must(member.Create(w.ctx, account))
-	token := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{ExpirationSeconds: ptr.To[int64](24 * 3600)}}
-	w.must(member.SubResource("token").Create(w.ctx, account, token))
-	w.create(&corev1.Secret{
-		ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name},
-		Data:       map[string][]byte{"token": []byte(token.Status.Token), "ca.crt": w.fleet.Member("prod-1").CABundle()},
-	})
-	asked.Status.TokenSecretRef = &msav1beta1.SecretRef{Name: key.Name, LastRefreshTimestamp: metav1.Now()}
-	asked.Status.ExpirationTimestamp = &token.Status.ExpirationTimestamp
-	w.must(w.hub.Status().Update(w.ctx, asked))
-
+	w.must(w.fleet.StartServiceAccountAgent(w.ctx, "prod-1", "agents"))
 	cluster := &clusterv1.ManagedCluster{}
 	w.must(w.hub.Get(w.ctx, client.ObjectKey{Name: "prod-1"}, cluster))
 	cluster.Spec.ManagedClusterClientConfigs = []clusterv1.ClientConfig{{URL: w.fleet.Member("prod-1").URL()}}
 	w.must(w.hub.Update(w.ctx, cluster))
 
 	route := w.route("prod-1", anyRoute)
-	if got := route.Annotations[v1alpha1.RouteExpiresAnnotation]; got != token.Status.ExpirationTimestamp.UTC().Format(time.RFC3339) {
+	w.must(w.hub.Get(w.ctx, key, asked))
+	if got := route.Annotations[v1alpha1.RouteExpiresAnnotation]; got != asked.Status.ExpirationTimestamp.UTC().Format(time.RFC3339) {
 		t.Errorf("it expires at %s", got)
 	}
 	w.eventually("carol gets through", func() string {
@@ -360,6 +345,18 @@ func TestRoutesByAddOn(t *testing.T) {
 		}
 	}
 
+	// The agent brings another token where there is none, and the route follows.
+	w.must(w.hub.Delete(w.ctx, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name}}))
+	renewed := w.route("prod-1", func(s *corev1.Secret) string {
+		if bytes.Equal(s.Data["token"], route.Data["token"]) {
+			return "the token is the old one"
+		}
+		return ""
+	})
+	if got := w.pods(by(renewed, credential("carol")), "payments"); got != 200 {
+		t.Errorf("carol by the new token: got %d, want 200", got)
+	}
+
 	// Without the add-on there is no route and no right, and nothing is left behind.
 	w.must(w.hub.Delete(w.ctx, addOn))
 	w.noRoute("prod-1")
@@ -370,4 +367,11 @@ func TestRoutesByAddOn(t *testing.T) {
 		return ""
 	})
 	w.eventually("nobody may impersonate", func() string { return strings.Join(impersonators(), ", ") })
+	w.eventually("the agent has taken the account away", func() string {
+		err := member.Get(w.ctx, client.ObjectKey{Namespace: "agents", Name: key.Name}, &corev1.ServiceAccount{})
+		if apierrors.IsNotFound(err) {
+			return ""
+		}
+		return fmt.Sprintf("it is there, or %v", err)
+	})
 }
