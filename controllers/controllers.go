@@ -40,6 +40,7 @@ import (
 	"github.com/sallyport-dev/sallyport/internal/audit"
 	"github.com/sallyport-dev/sallyport/internal/core/fleet"
 	"github.com/sallyport-dev/sallyport/internal/core/guardrail"
+	"github.com/sallyport-dev/sallyport/internal/core/rules"
 	"github.com/sallyport-dev/sallyport/internal/distribute"
 	"github.com/sallyport-dev/sallyport/internal/identity"
 	"github.com/sallyport-dev/sallyport/internal/inventory"
@@ -76,6 +77,9 @@ type Options struct {
 	GatewayNamespace string
 	// Impersonator is the service account on members as which the gateway comes.
 	Impersonator types.NamespacedName
+	// ExtraKeys are the keys by which the gateway tells members of a person's extra,
+	// beside Kubernetes' own; to be as the gateway has them.
+	ExtraKeys []string
 	// RequireCeiling has namespaces without a ceiling grant nothing.
 	RequireCeiling bool
 	// WebhookAddr is where the admission webhook listens; "" or "0" for none.
@@ -152,7 +156,7 @@ func setup(mgr ctrl.Manager, o Options) error {
 	}
 	inventoryOptions := inventory.Options{Namespace: o.Namespace}
 	if o.GatewayNamespace != "" {
-		inventoryOptions.Impersonator = o.Impersonator
+		inventoryOptions.Impersonator, inventoryOptions.ExtraKeys = o.Impersonator, o.ExtraKeys
 	}
 	if err := kinds.Add(slices.Concat(inventory.Kinds(inventoryOptions), grant.CarrierKinds(), grant.SourceKinds(), audit.Kinds())...); err != nil {
 		return err
@@ -248,6 +252,11 @@ func setup(mgr ctrl.Manager, o Options) error {
 func setupRoutes(mgr ctrl.Manager, o Options, kinds *served.Kinds, fleetInventory *inventory.Inventory, events record.EventRecorder, registry prometheus.Registerer) error {
 	if o.Impersonator.Namespace == "" || o.Impersonator.Name == "" {
 		return errors.New("a gateway needs an impersonator")
+	}
+	for _, key := range o.ExtraKeys {
+		if err := rules.CheckExtraKey(key); err != nil {
+			return err
+		}
 	}
 	if o.GatewayNamespace == o.Namespace {
 		return errors.New("the gateway needs a namespace of its own: it can read every Secret there")

@@ -74,6 +74,7 @@ Leave it out where Flux or Argo CD does.`,
 	f.StringVar(&executor, "executor", "", "NAMESPACE/NAME of the service account on members with whose rights OCM's work agent applies; empty for the agent's own")
 	f.StringVar(&o.GatewayNamespace, "gateway-namespace", "", "namespace of the gateway, where routes to members are written for it; empty where there is no gateway")
 	f.StringVar(&impersonator, "impersonator", "sallyport-system/sallyport-impersonator", "NAMESPACE/NAME of the service account on members as which the gateway comes to them; it is made where it is missing, and config/rbac has rights by its name")
+	f.StringSliceVar(&o.ExtraKeys, "extra-keys", nil, "keys of the extra of people's identities that the gateway may tell members, beside Kubernetes' own; to be as the gateway has them")
 	f.IntVar(&o.Writers, "writers", 8, "writes to the hub that may be under way at once")
 	f.Float32Var(&qps, "kube-api-qps", 200, "requests to the hub per second, on average")
 	f.DurationVar(&o.Resync, "direct-resync", 30*time.Second, "how often members with a kubeconfig are looked at")

@@ -68,6 +68,8 @@ Replicas share nothing; run as many as you like. See docs/how-to/install-the-gat
 
 	f.BoolVar(&strict, "strict", true, "no grant, no access; otherwise the hub decides where no grant does")
 	f.StringSliceVar(&o.Exempt, "exempt-users", nil, "users, by name, whom neither guardrails nor the want of a grant stop")
+	f.StringSliceVar(&o.Extra.Keys, "extra-keys", nil, "keys of the extra of people's identities that members are told, beside Kubernetes' own; to be as the controller has them")
+	f.StringSliceVar(&o.Extra.Withheld, "withheld-extra-keys", nil, "those that members are not told; whoever has another one is refused")
 	f.StringVar(&o.Help, "help-text", "", "what to tell who has no grant, such as where to ask for one")
 	f.BoolVar(&o.RequireCeiling, "require-ceiling", false, "have namespaces without a ceiling grant nothing; to be as the controller has it")
 	f.DurationVar(&o.MaxStaleness, "max-staleness", o.MaxStaleness, "how long to decide by what is known while the hub does not confirm it; negative for ever")

@@ -103,8 +103,8 @@ type User struct {
 	Groups []string `json:"groups,omitempty"`
 	// Extra attributes of the user, as the hub's authentication gives them, such as
 	// authentication.kubernetes.io/credential-id: that names a credential, and is none.
-	// An authenticator that put a secret there would have it in the log, as Kubernetes'
-	// own audit log does.
+	// The gateway writes values of those that members are told, and of others the keys
+	// only. The authorizer writes all, as Kubernetes' own audit log does.
 	Extra map[string][]string `json:"extra,omitempty"`
 }
 

@@ -132,7 +132,7 @@ func (g *Gateway) decide(access *snapshot.Access, asks kubernetes.Interface) err
 	}
 	g.proxy = proxy.New(proxy.Options{
 		Index: access, Members: g.members, Hub: hub.New(asks.AuthorizationV1().SubjectAccessReviews(), o.HubReviews), Log: g.log,
-		Lenient: o.Lenient, Exempt: o.Exempt, Help: o.Help, Limits: o.Limits, Timeout: o.RequestTimeout,
+		Lenient: o.Lenient, Exempt: o.Exempt, Extra: o.Extra, Help: o.Help, Limits: o.Limits, Timeout: o.RequestTimeout,
 		Metrics: m, Tracer: g.traces.Provider().Tracer("sallyport/gateway"),
 	})
 	return errors.Join(g.proxy.Sessions(g.metrics), g.manager.Add(replica(g.proxy.Run)))

@@ -41,6 +41,8 @@ type Options struct {
 	Lenient bool
 	// Exempt are users whom neither guardrails nor the want of a grant stop.
 	Exempt []string
+	// Extra of identities that members are told.
+	Extra proxy.Extra
 	// Help is told to who has no grant.
 	Help string
 	// RequireCeiling is to be as the controller has it.
@@ -126,6 +128,7 @@ func (o *Options) Validate() error {
 	if o.Traces.Ratio < 0 || o.Traces.Ratio > 1 {
 		errs = append(errs, errors.New("--otlp-ratio is to be from 0 to 1"))
 	}
+	errs = append(errs, o.Extra.Validate())
 	if o.ClusterProxy.Address != "" {
 		errs = append(errs, o.ClusterProxy.Validate())
 	}

@@ -18,7 +18,7 @@ func (o Options) impersonated(m *fleet.Member, account types.NamespacedName, iss
 		return
 	}
 	m.Paths |= subject.Impersonated
-	m.Impersonator, m.Issuer = account, issuer
+	m.Impersonator, m.Issuer, m.ExtraKeys = account, issuer, o.ExtraKeys
 }
 
 // The add-ons of Open Cluster Management that matter to a member.

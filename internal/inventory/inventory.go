@@ -33,6 +33,9 @@ type Options struct {
 	// them, but for those where an inventory knows another one. Empty where there is
 	// no gateway: then nobody is impersonated but by Karmada.
 	Impersonator types.NamespacedName
+	// ExtraKeys are the keys by which the gateway tells members of a person's extra,
+	// beside Kubernetes' own.
+	ExtraKeys []string
 }
 
 func (o Options) profileNamespaces() []string {

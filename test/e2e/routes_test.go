@@ -36,6 +36,7 @@ const gatewayNamespace = "sallyport-gateway"
 func gateway(o *controllers.Options) {
 	o.GatewayNamespace = gatewayNamespace
 	o.Impersonator = types.NamespacedName{Namespace: namespace, Name: "sallyport-impersonator"}
+	o.ExtraKeys = []string{"example.org/team"}
 }
 
 // route waits for the route to a cluster that is as wanted.
@@ -139,12 +140,14 @@ func TestRoutes(t *testing.T) {
 			"OtherGroup":      {reason: "Not with a group that was not granted.", as: credential("carol", "admins"), ns: "payments", want: 403},
 			// Nobody on a member knows who is in a group, so anybody may be: for what some
 			// group may do, and no more, whatever they may do there by themselves (ADR 0004).
-			"Root":        {reason: "An administrator of the member brings no power along.", as: credential("root"), ns: "default", want: 403},
-			"RootOfGroup": {reason: "Nor in a granted group.", as: credential("root", "payments-oncall"), ns: "default", want: 403},
-			"Masters":     {reason: "Never.", as: rest.ImpersonationConfig{UserName: "carol", Groups: []string{"system:masters"}}, ns: "payments", want: 403},
-			"Nodes":       {reason: "Never.", as: rest.ImpersonationConfig{UserName: "carol", Groups: []string{"system:nodes"}}, ns: "payments", want: 403},
-			"OtherExtra":  {reason: "What Kubernetes does not say itself is not presented.", as: rest.ImpersonationConfig{UserName: "carol", Extra: map[string][]string{"scopes": {"all"}}}, ns: "payments", want: 403},
-			"Itself":      {reason: "The impersonator may do nothing as itself.", ns: "payments", want: 403},
+			"Root":         {reason: "An administrator of the member brings no power along.", as: credential("root"), ns: "default", want: 403},
+			"RootOfGroup":  {reason: "Nor in a granted group.", as: credential("root", "payments-oncall"), ns: "default", want: 403},
+			"Masters":      {reason: "Never.", as: rest.ImpersonationConfig{UserName: "carol", Groups: []string{"system:masters"}}, ns: "payments", want: 403},
+			"Nodes":        {reason: "Never.", as: rest.ImpersonationConfig{UserName: "carol", Groups: []string{"system:nodes"}}, ns: "payments", want: 403},
+			"NamedExtra":   {reason: "What Kubernetes does not say itself is presented where it is named.", as: rest.ImpersonationConfig{UserName: "carol", Extra: map[string][]string{"example.org/team": {"a"}}}, ns: "payments", want: 200},
+			"OfGroupExtra": {reason: "Of a member of a group, too.", as: rest.ImpersonationConfig{UserName: "alice", Groups: []string{"payments-oncall"}, Extra: map[string][]string{"example.org/team": {"a"}}}, ns: "payments", want: 200},
+			"OtherExtra":   {reason: "And nowhere else.", as: rest.ImpersonationConfig{UserName: "carol", Extra: map[string][]string{"scopes": {"all"}}}, ns: "payments", want: 403},
+			"Itself":       {reason: "The impersonator may do nothing as itself.", ns: "payments", want: 403},
 		}
 		for name, tc := range cases {
 			t.Run(name, func(t *testing.T) {

@@ -438,6 +438,48 @@ func TestHubRulesCover(t *testing.T) {
 	}
 }
 
+// TestExtraKeys: the gateway's impersonator may present what it is to tell of people's
+// extra, and Karmada's, which tells nothing, may not. A change of it reaches what stands.
+func TestExtraKeys(t *testing.T) {
+	extras := func(out Output) []string {
+		var found []string
+		for _, x := range out.Members[0].Works[0].Objects {
+			for _, r := range rulesOf(x) {
+				for _, resource := range r.Resources {
+					if key, ok := strings.CutPrefix(resource, "userextras/"); ok && !strings.HasPrefix(key, "authentication.kubernetes.io/") {
+						found = append(found, strings.Join(r.Verbs, ",")+" "+key)
+					}
+				}
+			}
+		}
+		return found
+	}
+	snapshot := func(by subject.Path, keys ...string) Snapshot {
+		m := member("m", by)
+		m.ExtraKeys = keys
+		return Snapshot{Guardrails: unguarded, Fleet: fleet.New([]fleet.Member{m}), Now: noon, Grants: []Grant{grant("t/g", to(user("alice"), group("devs")), on("m"), readPods)}}
+	}
+	var c Compiler
+	for _, step := range []struct {
+		reason string
+		s      Snapshot
+		want   []string
+	}{
+		{"None is named.", snapshot(subject.Gateway | subject.Impersonated), nil},
+		{"One is.", snapshot(subject.Gateway|subject.Impersonated, "scopes"), []string{"impersonate scopes", "impersonate:user-info scopes"}},
+		{"It is not any more.", snapshot(subject.Gateway | subject.Impersonated), nil},
+		{"Karmada tells nothing.", snapshot(subject.Karmada, "scopes"), nil},
+	} {
+		out := c.Grants(step.s)
+		if diff := cmp.Diff(step.want, extras(out)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", step.reason, diff)
+		}
+		if diff := cmp.Diff(extras(Grants(step.s)), extras(out)); diff != "" {
+			t.Errorf("%s From nothing (-want +got):\n%s", step.reason, diff)
+		}
+	}
+}
+
 // TestNoImpersonatorNoRights: where nobody says who impersonates, nobody may.
 func TestNoImpersonatorNoRights(t *testing.T) {
 	m := member("m", subject.Karmada)

@@ -16,8 +16,10 @@ import (
 // that these name and, as the people in these groups, to do exactly what the
 // groups may.
 type impersonation struct {
-	// exact: identities come with their UID and extra.
+	// exact: identities come with their UID and extra, of which these keys beside
+	// Kubernetes' own.
 	exact          bool
+	extra          []string
 	users, groups  map[string]bool
 	serviceAccount map[string]map[string]bool // names by namespace
 	members        map[string]bool            // groups whose members are let in
@@ -36,7 +38,7 @@ func impersonator(m *fleet.Member, s shard, to []*Object) []*Object {
 		return to
 	}
 	need := impersonation{
-		exact: m.Paths.Has(subject.Impersonated),
+		exact: m.Paths.Has(subject.Impersonated), extra: m.ExtraKeys,
 		users: map[string]bool{}, groups: map[string]bool{}, members: map[string]bool{},
 		serviceAccount: map[string]map[string]bool{}, onBehalf: map[string][]*role{}, behind: map[string][]*expanded{},
 	}
@@ -130,12 +132,12 @@ func (n *impersonation) rules() map[string][]rbacv1.PolicyRule {
 		add(ns, rules.Impersonate("serviceaccounts", sorted(names)))
 	}
 	if n.exact && len(n.users)+len(n.serviceAccount) > 0 {
-		add("", rules.ImpersonateCredentials())
+		add("", rules.ImpersonateCredentials(n.extra))
 	}
 	if len(n.members) > 0 {
 		add("", rules.ImpersonateMembers(sorted(n.members)))
 		if n.exact {
-			add("", rules.ImpersonateMembersCredentials())
+			add("", rules.ImpersonateMembersCredentials(n.extra))
 		}
 		add("", rules.OnBehalf(rules.Everyone()))
 	}

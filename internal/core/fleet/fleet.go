@@ -105,6 +105,9 @@ type Member struct {
 	Impersonator types.NamespacedName
 	// Issuer is where the gateway has the Impersonator's tokens from.
 	Issuer Issuer
+	// ExtraKeys are the keys by which the gateway tells the member of a person's extra,
+	// beside Kubernetes' own.
+	ExtraKeys []string
 	// Secret holds a kubeconfig of the member, in Sallyport's namespace, if there is
 	// one; a Direct member is delivered to with it.
 	Secret string
@@ -138,6 +141,9 @@ func New(reported []Member) *Fleet {
 		// Karmada's proxy comes as its own whatever else there is, and there is one.
 		if first.Impersonator.Name == "" || m.Paths.Has(subject.Karmada) && !first.Paths.Has(subject.Karmada) && m.Impersonator.Name != "" {
 			first.Impersonator, first.Issuer = m.Impersonator, m.Issuer
+		}
+		if len(first.ExtraKeys) == 0 { // all inventories have the same
+			first.ExtraKeys = m.ExtraKeys
 		}
 		first.Paths |= m.Paths
 		first.Accepted = first.Accepted && m.Accepted
@@ -210,7 +216,8 @@ func (f *Fleet) Matching(to []int, s labels.Selector) []int {
 func (f *Fleet) Equal(g *Fleet) bool {
 	return slices.EqualFunc(f.Members(), g.Members(), func(a, b Member) bool {
 		return a.Name == b.Name && a.Accepted == b.Accepted && a.Delivery == b.Delivery &&
-			a.Paths == b.Paths && a.Impersonator == b.Impersonator && maps.Equal(a.Labels, b.Labels)
+			a.Paths == b.Paths && a.Impersonator == b.Impersonator && slices.Equal(a.ExtraKeys, b.ExtraKeys) &&
+			maps.Equal(a.Labels, b.Labels)
 	})
 }
 

@@ -201,6 +201,7 @@ func TestEqual(t *testing.T) {
 		"Delivery":     {reason: "None delivers nothing.", change: func(m *Member) { m.Delivery = None }},
 		"Paths":        {reason: "Names of service accounts depend on it.", change: func(m *Member) { m.Paths = subject.Gateway }},
 		"Impersonator": {reason: "It is bound by name.", change: func(m *Member) { m.Impersonator.Name = "other" }},
+		"ExtraKeys":    {reason: "The impersonator may present them.", change: func(m *Member) { m.ExtraKeys = []string{"scopes"} }},
 		"Labels":       {reason: "Selectors see them.", change: func(m *Member) { m.Labels = map[string]string{"env": "dev"} }},
 	}
 	for name, tc := range cases {

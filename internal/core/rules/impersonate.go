@@ -1,6 +1,9 @@
 package rules
 
 import (
+	"errors"
+	"fmt"
+	"slices"
 	"strings"
 
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -95,24 +98,45 @@ const (
 
 // ExtraKeys are the keys that Kubernetes' own authenticators put into the extra of
 // an identity, sorted: of a client certificate the first, of a token of a service
-// account all. They say which credential it was. An impersonator may present these
-// and no others.
+// account all. They say which credential it was. An impersonator may present these,
+// and others only where they are named.
 func ExtraKeys() []string {
 	const prefix = "authentication.kubernetes.io/"
 	return []string{prefix + "credential-id", prefix + "node-name", prefix + "node-uid", prefix + "pod-name", prefix + "pod-uid"}
 }
 
+// CheckExtraKey says why a key cannot be one more of those that are presented: members
+// read keys in lower case, from the name of a header, and RBAC names them.
+func CheckExtraKey(key string) error {
+	switch {
+	case key == "":
+		return errors.New("a key of extra is empty")
+	case key != strings.ToLower(key):
+		return fmt.Errorf("the key of extra %q is not in lower case, in which members read keys", key)
+	case strings.ContainsFunc(key, func(r rune) bool { return r <= ' ' || r >= 0x7f || r == '*' }):
+		return fmt.Errorf("the key of extra %q has a star, white space, or what is not ASCII", key)
+	}
+	return nil
+}
+
 // ImpersonateCredentials allows presenting the UID and extra of those whom
-// Impersonate names. By themselves they are nobody, and RBAC gives nothing to them.
-// Their values are many and change, so none is named.
-func ImpersonateCredentials() []rbacv1.PolicyRule { return credentials("impersonate") }
+// Impersonate names, the extra by ExtraKeys and more of them. By themselves they are
+// nobody, and RBAC gives nothing to them. Their values are many and change, so none is
+// named.
+func ImpersonateCredentials(more []string) []rbacv1.PolicyRule {
+	return credentials("impersonate", more)
+}
 
 // ImpersonateMembersCredentials is the same for ImpersonateMembers.
-func ImpersonateMembersCredentials() []rbacv1.PolicyRule { return credentials(asUserInfo) }
+func ImpersonateMembersCredentials(more []string) []rbacv1.PolicyRule {
+	return credentials(asUserInfo, more)
+}
 
-func credentials(verb string) []rbacv1.PolicyRule {
+func credentials(verb string, more []string) []rbacv1.PolicyRule {
+	keys := slices.Concat(ExtraKeys(), more)
+	slices.Sort(keys)
 	resources := []string{"uids"}
-	for _, key := range ExtraKeys() {
+	for _, key := range slices.Compact(keys) {
 		resources = append(resources, "userextras/"+key)
 	}
 	return []rbacv1.PolicyRule{{Verbs: []string{verb}, APIGroups: []string{authentication}, Resources: resources}}

@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -165,10 +166,26 @@ func TestImpersonate(t *testing.T) {
 func TestImpersonateCredentials(t *testing.T) {
 	const key = "userextras/authentication.kubernetes.io/"
 	resources := []string{"uids", key + "credential-id", key + "node-name", key + "node-uid", key + "pod-name", key + "pod-uid"}
-	for verb, got := range map[string][]rbacv1.PolicyRule{"impersonate": ImpersonateCredentials(), "impersonate:user-info": ImpersonateMembersCredentials()} {
-		want := []rbacv1.PolicyRule{{Verbs: []string{verb}, APIGroups: []string{"authentication.k8s.io"}, Resources: resources}}
-		if diff := cmp.Diff(want, got); diff != "" {
-			t.Errorf("%s (-want +got):\n%s", verb, diff)
+	for verb, of := range map[string]func([]string) []rbacv1.PolicyRule{"impersonate": ImpersonateCredentials, "impersonate:user-info": ImpersonateMembersCredentials} {
+		for _, more := range [][]string{nil, {"scopes", "authentication.kubernetes.io/pod-uid", "scopes"}} {
+			want := []rbacv1.PolicyRule{{Verbs: []string{verb}, APIGroups: []string{"authentication.k8s.io"}, Resources: resources}}
+			if more != nil {
+				want[0].Resources = append(slices.Clone(resources), "userextras/scopes")
+			}
+			if diff := cmp.Diff(want, of(more)); diff != "" {
+				t.Errorf("%s, more %q (-want +got):\n%s", verb, more, diff)
+			}
+		}
+	}
+}
+
+func TestCheckExtraKey(t *testing.T) {
+	for key, ok := range map[string]bool{
+		"scopes": true, "example.org/team": true, "iam.gke.io/user-assertion": true, "a%b": true,
+		"": false, "Scopes": false, "*": false, "a b": false, "größe": false, "a\n": false,
+	} {
+		if err := CheckExtraKey(key); (err == nil) != ok {
+			t.Errorf("%q: got %v", key, err)
 		}
 	}
 }

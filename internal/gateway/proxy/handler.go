@@ -58,6 +58,8 @@ type Options struct {
 	// Exempt are users, by name, whom neither guardrails nor the want of a grant stop. The
 	// hub and the member are asked about them as about all.
 	Exempt []string
+	// Extra of identities that members are told.
+	Extra  Extra
 	Limits Limits
 	// Timeout of what ends by itself; none if zero.
 	Timeout time.Duration
@@ -77,6 +79,7 @@ type Options struct {
 type Handler struct {
 	Options
 	sessions *sessions
+	extra    extraHeaders
 	// shorts and longs are what is under way.
 	shorts, longs budget
 	buffers       buffers
@@ -94,7 +97,7 @@ func New(o Options) *Handler {
 		o.Reviewed = 30 * time.Second
 	}
 	return &Handler{
-		Options: o, sessions: newSessions(),
+		Options: o, sessions: newSessions(), extra: o.Extra.headers(),
 		shorts: budget{total: o.Limits.Requests, perUser: o.Limits.RequestsPerUser, perCluster: o.Limits.RequestsPerCluster},
 		longs:  budget{total: o.Limits.Sessions, perUser: o.Limits.SessionsPerUser},
 	}
@@ -209,7 +212,7 @@ func (p *passage) admit() (*transport.Route, *refusal) {
 		return nil, refused
 	}
 	var err error
-	if p.identity, err = identityOf(&q.User, ix.Groups(&q.User, q.Cluster, q.At)); err != nil {
+	if p.identity, err = identityOf(&q.User, ix.Groups(&q.User, q.Cluster, q.At), p.extra); err != nil {
 		return nil, &refusal{layer: decisionlog.LayerIdentity, code: http.StatusForbidden, message: err.Error()}
 	}
 	route, err := p.Members.Route(q.Cluster)
@@ -273,6 +276,7 @@ func (p *passage) log(verdict, layer string, code int) {
 	}
 	e := decisionlog.Of("gateway", &p.session.ask, &p.decision)
 	e.ID, e.Verdict, e.Layer, e.Status = p.id, verdict, layer, code
+	e.User.Extra = p.extra.logged(e.User.Extra)
 	e.LatencyMicros = took.Microseconds()
 	e.Request.Method, e.Request.RemoteAddr = p.r.Method, p.r.RemoteAddr
 	p.Log.Log(e)

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -26,7 +27,7 @@ type identity http.Header
 
 // identityOf a user with the groups that a grant names on the cluster. An error is for
 // the caller: what cannot be told exactly is not told at all (S5, S6).
-func identityOf(u *guardrail.User, groups []string) (identity, error) {
+func identityOf(u *guardrail.User, groups []string, extra extraHeaders) (identity, error) {
 	if u.Name == "" {
 		return nil, fmt.Errorf("the user has no name")
 	}
@@ -53,14 +54,17 @@ func identityOf(u *guardrail.User, groups []string) (identity, error) {
 		h[impersonateGroup] = append(h[impersonateGroup], g)
 	}
 	for key, values := range u.Extra {
+		header, known := extra[strings.ToLower(key)]
+		if known && header == "" {
+			continue // withheld, by name
+		}
 		// The member reads keys in lower case: what differs in case only would be one.
 		if key == "" || key != strings.ToLower(key) {
-			return nil, fmt.Errorf("the user has an extra attribute whose key is empty or not in lower case")
+			return nil, fmt.Errorf("the user has the extra attribute %q, whose key is empty or not in lower case", guardrail.Tidy(key))
 		}
 		// Left out, it could be one by which a member gives less.
-		header, ok := extraHeaders[key]
-		if !ok {
-			return nil, fmt.Errorf("the user has the extra attribute %q, which the gateway may not present to members", guardrail.Tidy(key))
+		if !known {
+			return nil, fmt.Errorf("the user has the extra attribute %q, which the gateway has not been told to present to members or to withhold", guardrail.Tidy(key))
 		}
 		for _, v := range values {
 			if err := sendable("an extra attribute of the user", v); err != nil {
@@ -74,14 +78,64 @@ func identityOf(u *guardrail.User, groups []string) (identity, error) {
 	return h, nil
 }
 
-// extraHeaders are those of the attributes that members may be told, by key.
-var extraHeaders = func() map[string]string {
-	out := map[string]string{}
-	for _, key := range rules.ExtraKeys() {
+// Extra says what members are told of the extra of identities, beside what Kubernetes'
+// own authenticators put there. Of what is not named here nobody knows what it means: it
+// is neither told nor left out, and whoever has it is refused.
+type Extra struct {
+	// Keys that are told, which the controller has to know, too.
+	Keys []string
+	// Withheld are keys that are not, in any case of letters.
+	Withheld []string
+}
+
+// Validate says what cannot be.
+func (e *Extra) Validate() error {
+	var errs []error
+	for _, key := range e.Keys {
+		errs = append(errs, rules.CheckExtraKey(key))
+		if slices.ContainsFunc(e.Withheld, func(w string) bool { return strings.EqualFold(w, key) }) {
+			errs = append(errs, fmt.Errorf("the key of extra %q is both told and withheld", key))
+		}
+	}
+	if slices.Contains(e.Withheld, "") {
+		errs = append(errs, errors.New("a key of extra to be withheld is empty"))
+	}
+	return errors.Join(errs...)
+}
+
+// extraHeaders are the headers by key; "" for what is withheld.
+type extraHeaders map[string]string
+
+func (e *Extra) headers() extraHeaders {
+	out := extraHeaders{}
+	for _, key := range slices.Concat(rules.ExtraKeys(), e.Keys) {
 		out[key] = http.CanonicalHeaderKey(impersonateExtra + escapeKey(key))
 	}
+	for _, key := range e.Withheld {
+		out[strings.ToLower(key)] = ""
+	}
 	return out
-}()
+}
+
+// logged is what of an extra is written down: the values of what members may be told.
+// Of others, nobody has said that they are no secrets.
+func (e extraHeaders) logged(extra map[string][]string) map[string][]string {
+	told := func(key string) bool { return e[strings.ToLower(key)] != "" }
+	all := true
+	for key := range extra {
+		all = all && told(key)
+	}
+	if all {
+		return extra
+	}
+	out := make(map[string][]string, len(extra))
+	for key, values := range extra {
+		if out[key] = []string{}; told(key) {
+			out[key] = values
+		}
+	}
+	return out
+}
 
 // sendable refuses what a header would change: the receiver trims white space.
 func sendable(what, s string) error {

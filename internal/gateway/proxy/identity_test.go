@@ -50,30 +50,35 @@ func asMemberReads(t testing.TB, h http.Header) guardrail.User {
 
 func TestIdentity(t *testing.T) {
 	extra := func(key string, values ...string) map[string][]string { return map[string][]string{key: values} }
+	var none Extra
 	tests := map[string]struct {
 		reason  string
 		user    guardrail.User
 		groups  []string
 		refused string
+		extra   Extra
 	}{
-		"Plain":         {"Name, UID, groups and extra are told exactly.", guardrail.User{Name: "alice", UID: "6f8c", Extra: extra("authentication.kubernetes.io/credential-id", "X509SHA256=ab")}, []string{"devs", "ops"}, ""},
-		"NonASCII":      {"Names are not ASCII only.", guardrail.User{Name: "Zoë", Extra: extra("authentication.kubernetes.io/pod-name", "ü", "")}, []string{"größe"}, ""},
-		"Colon":         {"Names have colons.", guardrail.User{Name: "system:serviceaccount:ns:name"}, []string{"system:serviceaccounts"}, ""},
-		"NoName":        {"S6: nobody.", guardrail.User{}, nil, "no name"},
-		"Blank":         {"S6: the receiver would trim it.", guardrail.User{Name: " "}, nil, "white space"},
-		"Trimmed":       {"The receiver would make alice of it.", guardrail.User{Name: "alice "}, nil, "white space"},
-		"Newline":       {"It would end the header.", guardrail.User{Name: "a\r\nImpersonate-Group: system:masters"}, nil, "control"},
-		"EmptyGroup":    {"S6: a group without a name.", guardrail.User{Name: "alice"}, []string{""}, "without a name"},
-		"TrimmedGroup":  {"It would be another group.", guardrail.User{Name: "alice"}, []string{"devs\t"}, "white space"},
-		"UpperExtra":    {"S5: the member reads keys in lower case.", guardrail.User{Name: "alice", Extra: extra("Scopes", "a")}, nil, "lower case"},
-		"OtherExtra":    {"What cannot be told is not left out.", guardrail.User{Name: "alice", Extra: extra("scopes.example.org/read", "a")}, nil, `"scopes.example.org/read"`},
-		"EmptyExtraKey": {"S5: no key.", guardrail.User{Name: "alice", Extra: extra("", "a")}, nil, "lower case"},
-		"ExtraNewline":  {"It would end the header.", guardrail.User{Name: "alice", Extra: extra("authentication.kubernetes.io/pod-uid", "b\nc")}, nil, "control"},
-		"UIDNewline":    {"It would end the header.", guardrail.User{Name: "alice", UID: "a\nb"}, nil, "control"},
+		"Plain":         {"Name, UID, groups and extra are told exactly.", guardrail.User{Name: "alice", UID: "6f8c", Extra: extra("authentication.kubernetes.io/credential-id", "X509SHA256=ab")}, []string{"devs", "ops"}, "", none},
+		"NonASCII":      {"Names are not ASCII only.", guardrail.User{Name: "Zoë", Extra: extra("authentication.kubernetes.io/pod-name", "ü", "")}, []string{"größe"}, "", none},
+		"Colon":         {"Names have colons.", guardrail.User{Name: "system:serviceaccount:ns:name"}, []string{"system:serviceaccounts"}, "", none},
+		"NoName":        {"S6: nobody.", guardrail.User{}, nil, "no name", none},
+		"Blank":         {"S6: the receiver would trim it.", guardrail.User{Name: " "}, nil, "white space", none},
+		"Trimmed":       {"The receiver would make alice of it.", guardrail.User{Name: "alice "}, nil, "white space", none},
+		"Newline":       {"It would end the header.", guardrail.User{Name: "a\r\nImpersonate-Group: system:masters"}, nil, "control", none},
+		"EmptyGroup":    {"S6: a group without a name.", guardrail.User{Name: "alice"}, []string{""}, "without a name", none},
+		"TrimmedGroup":  {"It would be another group.", guardrail.User{Name: "alice"}, []string{"devs\t"}, "white space", none},
+		"UpperExtra":    {"S5: the member reads keys in lower case.", guardrail.User{Name: "alice", Extra: extra("Scopes", "a")}, nil, "lower case", none},
+		"OtherExtra":    {"What cannot be told is not left out.", guardrail.User{Name: "alice", Extra: extra("scopes.example.org/read", "a")}, nil, `"scopes.example.org/read"`, none},
+		"EmptyExtraKey": {"S5: no key.", guardrail.User{Name: "alice", Extra: extra("", "a")}, nil, "lower case", none},
+		"ExtraNewline":  {"It would end the header.", guardrail.User{Name: "alice", Extra: extra("authentication.kubernetes.io/pod-uid", "b\nc")}, nil, "control", none},
+		"UIDNewline":    {"It would end the header.", guardrail.User{Name: "alice", UID: "a\nb"}, nil, "control", none},
+		"NamedExtra":    {"What is named is told.", guardrail.User{Name: "alice", Extra: extra("scopes.example.org/read", "a", "b")}, nil, "", Extra{Keys: []string{"scopes.example.org/read"}}},
+		"NamedUpper":    {"The member would read another key.", guardrail.User{Name: "alice", Extra: extra("Scopes", "a")}, nil, "lower case", Extra{Keys: []string{"scopes"}}},
+		"WithheldOther": {"What is withheld lets nothing else pass.", guardrail.User{Name: "alice", Extra: map[string][]string{"arn": {"x"}, "scopes": {"a"}}}, nil, `"scopes"`, Extra{Withheld: []string{"arn"}}},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
-			h, err := identityOf(&tc.user, tc.groups)
+			h, err := identityOf(&tc.user, tc.groups, tc.extra.headers())
 			if tc.refused != "" {
 				if err == nil || !strings.Contains(err.Error(), tc.refused) || strings.ContainsAny(err.Error(), "\r\n") {
 					t.Errorf("%s Got %v, want an error that says %q.", tc.reason, err, tc.refused)
@@ -92,8 +97,38 @@ func TestIdentity(t *testing.T) {
 	}
 }
 
+// TestWithheldExtra: what is withheld is neither told to members nor written into the log,
+// and what is not known is not written either.
+func TestWithheldExtra(t *testing.T) {
+	e := Extra{Keys: []string{"scopes"}, Withheld: []string{"accessKeyId", "user-assertion.cloud.google.com", "authentication.kubernetes.io/pod-uid"}}
+	if err := e.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	u := guardrail.User{Name: "alice", Extra: map[string][]string{
+		"scopes": {"a"}, "accessKeyId": {"CANARY"}, "user-assertion.cloud.google.com": {"CANARY"}, "authentication.kubernetes.io/pod-uid": {"CANARY"},
+	}}
+	h, err := identityOf(&u, nil, e.headers())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := guardrail.User{Name: "alice", Extra: map[string][]string{"scopes": {"a"}}}
+	if diff := cmp.Diff(want, asMemberReads(t, http.Header(h))); diff != "" {
+		t.Errorf("the member reads (-want +got):\n%s", diff)
+	}
+	u.Extra["unknown"] = []string{"CANARY"}
+	logged := map[string][]string{"scopes": {"a"}, "accessKeyId": {}, "user-assertion.cloud.google.com": {}, "authentication.kubernetes.io/pod-uid": {}, "unknown": {}}
+	if diff := cmp.Diff(logged, e.headers().logged(u.Extra)); diff != "" {
+		t.Errorf("the log has (-want +got):\n%s", diff)
+	}
+	for _, bad := range []Extra{{Keys: []string{"Scopes"}}, {Keys: []string{"*"}}, {Keys: []string{""}}, {Withheld: []string{""}}, {Keys: []string{"arn"}, Withheld: []string{"ARN"}}} {
+		if bad.Validate() == nil {
+			t.Errorf("%+v is taken", bad)
+		}
+	}
+}
+
 func TestS7MastersAreNeverTold(t *testing.T) {
-	h, err := identityOf(&guardrail.User{Name: "alice"}, []string{"system:masters", "system:nodes", "devs"})
+	h, err := identityOf(&guardrail.User{Name: "alice"}, []string{"system:masters", "system:nodes", "devs"}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,7 +139,7 @@ func TestS7MastersAreNeverTold(t *testing.T) {
 
 // TestS2OutboundIdentity: whatever the caller sends, who is impersonated is the user.
 func TestS2OutboundIdentity(t *testing.T) {
-	who, err := identityOf(&guardrail.User{Name: "alice", UID: "1"}, []string{"devs"})
+	who, err := identityOf(&guardrail.User{Name: "alice", UID: "1"}, []string{"devs"}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,7 +173,7 @@ func FuzzHeaders(f *testing.F) {
 			}
 		}
 		u := guardrail.User{Name: name, UID: uid, Groups: []string{group}, Extra: map[string][]string{"authentication.kubernetes.io/credential-id": {value}}}
-		who, err := identityOf(&u, u.Groups)
+		who, err := identityOf(&u, u.Groups, (&Extra{}).headers())
 		if err != nil {
 			return
 		}

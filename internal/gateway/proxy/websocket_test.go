@@ -16,7 +16,7 @@ import (
 // TestS2WebSocketCredential: a token may come as a subprotocol. It is the caller's, for
 // the hub, and no member gets it.
 func TestS2WebSocketCredential(t *testing.T) {
-	who, err := identityOf(&guardrail.User{Name: "alice"}, nil)
+	who, err := identityOf(&guardrail.User{Name: "alice"}, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
