@@ -72,6 +72,11 @@ test-peers: ## Run the end-to-end tests with real Karmada, Flux and konnectivity
 		&& echo "make test-peers: passed in $$((SECONDS - begin)) s" \
 		|| { echo "make test-peers: FAILED after $$((SECONDS - begin)) s"; exit 1; }
 
+.PHONY: race
+race: ## Run the tests of the internal packages with the race detector, which needs a C compiler.
+	@$(GO) run ./test/prepare $(PROGRAMS)
+	@CGO_ENABLED=1 $(GO) test -race -count 1 -p 1 -timeout 60m $(ARGS) ./internal/... ./controllers/...
+
 .PHONY: bench
 bench: ## Run the benchmarks and print the figures beside the targets.
 	@$(GO) run ./test/bench $(ARGS)

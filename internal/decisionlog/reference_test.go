@@ -38,6 +38,7 @@ There is neither a body, nor a header, nor a query in a line, and so no token. C
 are obeyed by a terminal are escaped: an entry is one line to everything that reads lines.
 
 No request waits for the log. What does not fit into the queue of a sink is dropped and counted, and the log has a line that says so.
+A line is written ten milliseconds after its decision at most, or when a collector's batch goes, where the sink keeps up: that much is lost of a server that is killed.
 To see what other guardrails or grants would have made of the same requests, [replay](../how-to/replay-decisions.md) the log.
 
 A collector gets lines by POST as ` + "`application/x-ndjson`" + `, at most a second later, and answers with a status of 200 to 299. What it answers with 400,
