@@ -3,8 +3,11 @@ package effective
 import (
 	"cmp"
 	"encoding/binary"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -40,29 +43,65 @@ func (ix *Index) WhoCan(q *Query) []Holder {
 	if ix == nil {
 		return nil
 	}
-	s := &search{ix: ix, cluster: -1, on: make([][]uint32, ix.fleet.Len()), rules: map[*rbacv1.PolicyRule]int{}, q: Request{
-		Verb: q.Verb, ResourceRequest: q.ResourceRequest, APIGroup: q.APIGroup, APIVersion: q.APIVersion, Resource: q.Resource,
-		Subresource: q.Subresource, Namespace: q.Namespace, Name: q.Name, Path: q.Path, At: q.At,
-	}}
+	cluster := -1
 	if q.Cluster != "" {
 		i, known := ix.fleet.Index(q.Cluster)
 		if !known {
 			return nil
 		}
-		s.cluster = i
+		cluster = i
 	}
-	s.discovery = discovers(&s.q)
-	for kind := range ix.held {
-		for _, shard := range ix.held[kind] {
-			for name, h := range shard {
-				s.of(subjectOf(subject.Kind(kind), name), h)
+	// Subjects are independent of one another, and there are many.
+	found := make([][]Holder, runtime.GOMAXPROCS(0))
+	var next atomic.Int32
+	var searches sync.WaitGroup
+	for i := range found {
+		searches.Go(func() {
+			s := newSearch(ix, q, cluster)
+			for kind, shard, ok := shardAt(next.Add(1) - 1); ok; kind, shard, ok = shardAt(next.Add(1) - 1) {
+				for name, h := range ix.held[kind][shard] {
+					s.of(subjectOf(kind, name), h)
+				}
+			}
+			slices.SortFunc(s.out, compareHolders)
+			found[i] = s.out
+		})
+	}
+	searches.Wait()
+	return merged(found)
+}
+
+// shardAt is the n-th of all shards of a table.
+func shardAt(n int32) (kind subject.Kind, shard int, ok bool) {
+	var t *table
+	kind, shard = subject.Kind(int(n)/len(t[0])), int(n)%len(t[0])
+	return kind, shard, int(kind) < len(t)
+}
+
+func compareHolders(a, b Holder) int {
+	return cmp.Or(subject.Compare(a.Subject, b.Subject), strings.Compare(a.Clusters[0], b.Clusters[0]))
+}
+
+// merged is one sorted list of several.
+func merged(lists [][]Holder) []Holder {
+	n := 0
+	for _, l := range lists {
+		n += len(l)
+	}
+	if n == 0 {
+		return nil
+	}
+	out := make([]Holder, 0, n)
+	for len(out) < n {
+		least := -1
+		for i, l := range lists {
+			if len(l) > 0 && (least < 0 || compareHolders(l[0], lists[least][0]) < 0) {
+				least = i
 			}
 		}
+		out, lists[least] = append(out, lists[least][0]), lists[least][1:]
 	}
-	slices.SortFunc(s.out, func(a, b Holder) int {
-		return cmp.Or(subject.Compare(a.Subject, b.Subject), strings.Compare(a.Clusters[0], b.Clusters[0]))
-	})
-	return s.out
+	return out
 }
 
 // user that a subject is, as far as the subject tells.
@@ -93,6 +132,15 @@ type search struct {
 	own      int // of found, by what the subject holds itself
 	on       [][]uint32
 	clusters []int // that have any
+}
+
+func newSearch(ix *Index, q *Query, cluster int) *search {
+	s := &search{ix: ix, cluster: cluster, on: make([][]uint32, ix.fleet.Len()), rules: map[*rbacv1.PolicyRule]int{}, q: Request{
+		Verb: q.Verb, ResourceRequest: q.ResourceRequest, APIGroup: q.APIGroup, APIVersion: q.APIVersion, Resource: q.Resource,
+		Subresource: q.Subresource, Namespace: q.Namespace, Name: q.Name, Path: q.Path, At: q.At,
+	}}
+	s.discovery = discovers(&s.q)
+	return s
 }
 
 // of a subject, what it holds of that which is asked for.
