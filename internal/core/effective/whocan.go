@@ -3,11 +3,9 @@ package effective
 import (
 	"cmp"
 	"encoding/binary"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -52,15 +50,16 @@ func (ix *Index) WhoCan(q *Query) []Holder {
 		cluster = i
 	}
 	// Subjects are independent of one another, and there are many.
-	found := make([][]Holder, runtime.GOMAXPROCS(0))
-	var next atomic.Int32
+	var found [searchers][]Holder
 	var searches sync.WaitGroup
 	for i := range found {
 		searches.Go(func() {
 			s := newSearch(ix, q, cluster)
-			for kind, shard, ok := shardAt(next.Add(1) - 1); ok; kind, shard, ok = shardAt(next.Add(1) - 1) {
-				for name, h := range ix.held[kind][shard] {
-					s.of(subjectOf(kind, name), h)
+			for kind := range ix.held {
+				for shard := i; shard < len(ix.held[kind]); shard += len(found) {
+					for name, h := range ix.held[kind][shard] {
+						s.of(subjectOf(subject.Kind(kind), name), h)
+					}
 				}
 			}
 			slices.SortFunc(s.out, compareHolders)
@@ -68,15 +67,11 @@ func (ix *Index) WhoCan(q *Query) []Holder {
 		})
 	}
 	searches.Wait()
-	return merged(found)
+	return merged(found[:])
 }
 
-// shardAt is the n-th of all shards of a table.
-func shardAt(n int32) (kind subject.Kind, shard int, ok bool) {
-	var t *table
-	kind, shard = subject.Kind(int(n)/len(t[0])), int(n)%len(t[0])
-	return kind, shard, int(kind) < len(t)
-}
+// searchers that look for holders at once.
+const searchers = 8
 
 func compareHolders(a, b Holder) int {
 	return cmp.Or(subject.Compare(a.Subject, b.Subject), strings.Compare(a.Clusters[0], b.Clusters[0]))

@@ -105,7 +105,8 @@ type compiler struct {
 	planner *environ
 	env     *cel.Env // with the variables so far
 	errs    field.ErrorList
-	// what verdict and messages look at: the former with all variables.
+	// verdict is what all variables and validations look at, messages what the others do:
+	// what is passed has no message.
 	verdict, messages reads
 }
 
@@ -218,12 +219,13 @@ func (c *check) Check(in *guardrail.Input) ([]guardrail.Violation, error) {
 	e := evaluations.Get().(*evaluation)
 	e.check, e.in = c, in
 	defer e.release()
-	remember := c.passes != nil && rememberable(in)
+	remember := c.passes.rememberable(in)
 	if remember {
 		e.key = c.passes.reads.key(e.key[:0], in.Request)
-		if c.passes.has(in.Request, e.key) {
-			return nil, nil
-		}
+		remember = len(e.key) <= longestPass
+	}
+	if remember && c.passes.has(in.Request, e.key) {
+		return nil, nil
 	}
 	var out []guardrail.Violation
 	var errs []error
@@ -250,6 +252,8 @@ func (c *check) Check(in *guardrail.Input) ([]guardrail.Violation, error) {
 	if len(out) > 0 {
 		return out, nil
 	}
+	// It is remembered that all of it held, and by the key alone: whatever else was looked
+	// at may be another the next time, and what failed may not fail then.
 	if remember && !e.looked && len(errs) == 0 {
 		c.passes.add(in.Request, e.key)
 	}
@@ -295,7 +299,11 @@ var evaluations = sync.Pool{New: func() any { return &evaluation{} }}
 
 func (e *evaluation) release() {
 	clear(e.values)
-	*e = evaluation{values: e.values[:0], key: e.key[:0]}
+	key := e.key[:0]
+	if cap(key) > 4*longestPass {
+		key = nil
+	}
+	*e = evaluation{values: e.values[:0], key: key}
 	evaluations.Put(e)
 }
 
@@ -371,6 +379,7 @@ func (e *evaluation) field(f *fieldType) ref.Val {
 	if f.to == nil {
 		return e.check.parameters
 	}
+	// Before what is known of the input from others, by which it is looked at as well.
 	e.looked = e.looked || f.goes == nowField || f.goes == grantsField
 	v, _ := e.in.Memo(fieldKey(f.index), func() any { return f.of(reflect.ValueOf(e.in).Elem()) }).(ref.Val)
 	return v

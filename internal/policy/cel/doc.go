@@ -11,6 +11,10 @@
 // timed, so that a policy that is cut off is cut off on every machine. The second
 // is speed: counting that way costs a comparison of two strings nothing.
 //
+// The same input always has the same answer, so that a request which was passed is passed
+// again without an evaluation where all is the same that the policy can look at. Nothing
+// may be put into the environment that has a state or a clock of its own.
+//
 // Values are views of the Go types, made where they are looked at and kept with the
 // input, so that many guardrails convert it once. There is no JSON on the way, but
 // what is absent is what is absent in JSON: policies in Rego see that document, and

@@ -8,5 +8,7 @@ func Remembered(c guardrail.Check) int {
 	if p == nil {
 		return 0
 	}
+	p.mu.RLock()
+	defer p.mu.RUnlock()
 	return len(p.all)
 }

@@ -24,7 +24,8 @@ type passes struct {
 	all   map[pass]struct{}
 }
 
-// pass of a request. A cluster is immutable, and this one until it is forgotten.
+// pass of a request. A cluster is immutable, and its place is that of no other as long as
+// the pass is remembered.
 type pass struct {
 	cluster *guardrail.Cluster
 	key     string
@@ -38,11 +39,13 @@ func newPasses(of reads) *passes {
 	return &passes{reads: of, all: map[pass]struct{}{}}
 }
 
-// rememberable reports whether an input is one of a request and nothing else, which
-// passes take for granted.
-func rememberable(in *guardrail.Input) bool {
-	return in.Request != nil && in.Grant == nil && in.Namespace == nil && in.Roles == nil && in.Access == nil &&
-		in.Clusters == nil && in.Source == nil && in.Version == guardrail.InputVersion
+// rememberable reports whether an input is of a request and has nothing of a grant, which
+// passes take for granted. A cluster of which nobody knows what it is has a place of its
+// own for each request, which would fill the memory and be found by none.
+func (p *passes) rememberable(in *guardrail.Input) bool {
+	return p != nil && in.Request != nil &&
+		in.Grant == nil && in.Namespace == nil && in.Roles == nil && in.Access == nil && in.Clusters == nil && in.Source == nil &&
+		(!p.reads.cluster || in.Request.Cluster != nil && in.Request.Cluster.Labels != nil)
 }
 
 func (p *passes) cluster(r *guardrail.RequestInfo) *guardrail.Cluster {
@@ -62,9 +65,6 @@ func (p *passes) has(r *guardrail.RequestInfo, key []byte) bool {
 }
 
 func (p *passes) add(r *guardrail.RequestInfo, key []byte) {
-	if len(key) > longestPass {
-		return
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(p.all) >= mostPasses {

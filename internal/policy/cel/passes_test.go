@@ -185,6 +185,12 @@ func TestRemembered(t *testing.T) {
 		"NoRoom":   {"Room is made.", "input.request.name != ''", each(1025, name), 1},
 		"TooLarge": {"It takes too much room.", "input.request.path != ''", each(1, func(in *guardrail.Input, _ int) { in.Request.Path = strings.Repeat("/x", 400) }), 0},
 		"Cluster":  {"Two clusters of one name may have other labels.", "input.request.cluster.name != ''", each(2, name), 2},
+		"Unknown": {"Of a cluster that is not of the fleet nobody knows the labels, and each request has another.", "input.request.cluster.name != ''", each(9, func(in *guardrail.Input, i int) {
+			if in.Request.Cluster = nil; i > 0 {
+				in.Request.Cluster = &guardrail.Cluster{Name: "z", Claims: map[string]string{}}
+			}
+		}), 0},
+		"Version": {"Another version may have another answer.", "input.version != ''", each(2, name), 0},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -197,8 +203,24 @@ func TestRemembered(t *testing.T) {
 			}
 		})
 	}
-	c := compile(t, policy("!has(input.request)"))
-	if _, err := c.Check(grantInput()); err != nil || cel.Remembered(c) != 0 {
-		t.Errorf("a grant: %v, %d remembered", err, cel.Remembered(c))
+}
+
+// What is of a grant is not what was passed without it.
+func TestPassesOfRequestsOnly(t *testing.T) {
+	grant := grantInput()
+	for field, add := range map[string]func(in *guardrail.Input){
+		"grant": func(in *guardrail.Input) { in.Grant = grant.Grant }, "namespace": func(in *guardrail.Input) { in.Namespace = grant.Namespace },
+		"roles": func(in *guardrail.Input) { in.Roles = grant.Roles }, "access": func(in *guardrail.Input) { in.Access = grant.Access },
+		"clusters": func(in *guardrail.Input) { in.Clusters = grant.Clusters }, "source": func(in *guardrail.Input) { in.Source = grant.Source },
+	} {
+		c := compile(t, policy("!has(input."+field+")"))
+		if got, err := c.Check(requestInput()); len(got) > 0 || err != nil || cel.Remembered(c) != 1 {
+			t.Errorf("%s: a request: %v, %v, %d remembered", field, got, err, cel.Remembered(c))
+		}
+		in := requestInput()
+		add(in)
+		if got, err := c.Check(in); len(got) != 1 || err != nil {
+			t.Errorf("%s: a request with one: %v, %v", field, got, err)
+		}
 	}
 }

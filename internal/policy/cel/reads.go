@@ -63,14 +63,23 @@ func putBool(to []byte, b bool) []byte {
 // add what an expression can look at. Each mention of input is followed outwards through
 // the fields that are selected of it.
 func (k *reads) add(a *ast.AST) {
-	ast.MatchDescendants(ast.NavigateAST(a), func(x ast.NavigableExpr) bool {
-		// With a dot where a loop has a variable of that name, too.
-		if x.Kind() == ast.IdentKind && strings.TrimPrefix(x.AsIdent(), ".") == "input" {
-			k.mention(x)
-		}
-		return false
-	})
+	for _, x := range ast.MatchDescendants(ast.NavigateAST(a), isInput) {
+		k.mention(x)
+	}
 }
+
+// isInput also where a loop has a variable of that name: then there is a dot before one of
+// the two.
+func isInput(x ast.NavigableExpr) bool {
+	return x.Kind() == ast.IdentKind && strings.TrimPrefix(x.AsIdent(), ".") == "input"
+}
+
+// ofGrants are the fields of input that a request has not, and constant those that are of
+// the policy: see rememberable.
+var (
+	ofGrants = []string{"grant", "namespace", "roles", "access", "clusters", "source"}
+	constant = []string{parameters}
+)
 
 func (k *reads) mention(x ast.NavigableExpr) {
 	var path []string
@@ -89,6 +98,9 @@ func (k *reads) mention(x ast.NavigableExpr) {
 		k.now = true
 	case path[0] == "request":
 		k.request(path[1:], presence)
+	case path[0] == "grants": // is looked at, and noted then
+	case !slices.Contains(ofGrants, path[0]) && !slices.Contains(constant, path[0]):
+		k.anything = true
 	}
 }
 
