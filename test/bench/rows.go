@@ -65,9 +65,14 @@ func gateway() (out []row) {
 				row{name: name + "gateway", what: what + "gateway's share of the floor's requests", metric: "of-floor", least: floor},
 				row{name: name + "gateway", what: what + "times Karmada's requests", metric: "of-karmada", least: karmada},
 			)
-			if way.name == "hub" { // by which nobody can be faster than the hub and the member
+			// What nothing between client and member can be much better than.
+			for _, other := range way.others {
+				if other != "karmada" {
+					out = append(out, row{name: name + other, what: what + "… of the " + other, metric: "of-karmada"})
+				}
+			}
+			if way.name == "hub" {
 				out = append(out,
-					row{name: name + "floor", what: what + "times Karmada's requests of the floor", metric: "of-karmada"},
 					row{name: name + "gateway", what: what + "processor time of the hub's API server", metric: "hub-cpu-ns/req", unit: "µs"},
 					row{name: name + "gateway", what: what + "processor time of the member's", metric: "member-cpu-ns/req", unit: "µs"},
 				)
