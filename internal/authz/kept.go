@@ -1,6 +1,7 @@
 package authz
 
 import (
+	"hash/maphash"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -14,7 +15,12 @@ const (
 	// mostKept is how many judgements are kept, and largestKept of what size a review is.
 	mostKept    = 8192
 	largestKept = 4 << 10
+	// marks of reviews that have been asked once.
+	marks = 8192
 )
+
+// seed of marks, so that nobody can choose reviews that have the same.
+var seed = maphash.MakeSeed()
 
 // judged is a review with what was decided on it.
 type judged struct {
@@ -39,6 +45,15 @@ type generation struct {
 	index *effective.Index
 	mu    sync.RWMutex
 	all   map[string]*judged
+	// asked are marks of what has been asked, each at its place.
+	asked [marks]atomic.Uint64
+}
+
+// again reports whether a key has been asked before. Of what has not, nothing but a mark is
+// kept: who asks a lot that is new would else pay for keeping it.
+func (g *generation) again(key string) bool {
+	mark := maphash.String(seed, key)
+	return g.asked[mark%marks].Swap(mark) == mark
 }
 
 // key of a review about a cluster: no name of a cluster has a zero in it.
@@ -59,8 +74,8 @@ func (k *kept) look(ix *effective.Index, key []byte, at time.Time) *judged {
 	return j
 }
 
-// keep what was judged by an index, unless that may be another any moment: where a
-// guardrail looks at the instant, or could not be evaluated.
+// keep what was judged by an index the second time, unless that may be another any moment:
+// where a guardrail looks at the instant, or could not be evaluated.
 func (k *kept) keep(ix *effective.Index, key string, j *judged) {
 	until := j.decision.Until
 	if len(key) > largestKept || !until.IsZero() && until.Sub(j.request.At) <= guardrail.Renewal ||
@@ -74,6 +89,9 @@ func (k *kept) keep(ix *effective.Index, key string, j *judged) {
 		}
 		g = &generation{index: ix, all: map[string]*judged{}}
 		k.of.Store(g)
+	}
+	if !g.again(key) {
+		return
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
