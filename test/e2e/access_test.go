@@ -95,9 +95,9 @@ func TestDecisionsFollow(t *testing.T) {
 	}
 
 	// A suspended grant holds what stands, whatever it says now.
-	g := w.grant("payments", "oncall")
-	g.Spec.Suspend, g.Spec.Subjects = true, []v1alpha1.Subject{userSubject("carol")}
-	w.must(w.hub.Update(w.ctx, g))
+	w.change("payments", "oncall", func(g *v1alpha1.AccessGrant) {
+		g.Spec.Suspend, g.Spec.Subjects = true, []v1alpha1.Subject{userSubject("carol")}
+	})
 	w.ready("payments", "oncall", "True Suspended")
 	d.decides("edge-1", alice, "pods", effective.Allowed)
 	d.decides("edge-1", who{"carol", nil}, "pods", effective.NotGranted)

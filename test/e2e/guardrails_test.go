@@ -176,11 +176,11 @@ func TestBrokenGuardrail(t *testing.T) {
 	// One resource and one subject more wait; what stands stays, also over a restart.
 	w.create(reading("new", "secrets"))
 	w.ready("payments", "new", "False EvaluationFailed")
-	wider := w.grant("payments", "stands")
-	wider.Spec.Access[0].Rules = append(wider.Spec.Access[0].Rules, reading("", "configmaps").Spec.Access[0].Rules...)
-	wider.Spec.Access = append(wider.Spec.Access, reading("", "pods").Spec.Access...)
-	wider.Spec.Subjects = append(wider.Spec.Subjects, v1alpha1.Subject{Kind: v1alpha1.UserSubject, Name: "bob"})
-	w.must(w.hub.Update(w.ctx, wider))
+	w.change("payments", "stands", func(wider *v1alpha1.AccessGrant) {
+		wider.Spec.Access[0].Rules = append(wider.Spec.Access[0].Rules, reading("", "configmaps").Spec.Access[0].Rules...)
+		wider.Spec.Access = append(wider.Spec.Access, reading("", "pods").Spec.Access...)
+		wider.Spec.Subjects = append(wider.Spec.Subjects, v1alpha1.Subject{Kind: v1alpha1.UserSubject, Name: "bob"})
+	})
 	stop()
 	w.controller()
 	w.eventually("the change is seen", func() string {
@@ -201,9 +201,9 @@ func TestBrokenGuardrail(t *testing.T) {
 	}
 
 	// What is taken away goes at once, and does not come back while nothing is judged.
-	narrower := w.grant("payments", "stands")
-	narrower.Spec.Subjects = []v1alpha1.Subject{{Kind: v1alpha1.UserSubject, Name: "bob"}}
-	w.must(w.hub.Update(w.ctx, narrower))
+	w.change("payments", "stands", func(narrower *v1alpha1.AccessGrant) {
+		narrower.Spec.Subjects = []v1alpha1.Subject{{Kind: v1alpha1.UserSubject, Name: "bob"}}
+	})
 	w.waitCan(false, "m1", alice, "get", "pods", "default")
 	w.eventually("the narrowing is recorded", func() string {
 		if g := w.grant("payments", "stands"); g.Status.ObservedGeneration != g.Generation {
@@ -211,9 +211,9 @@ func TestBrokenGuardrail(t *testing.T) {
 		}
 		return ""
 	})
-	again := w.grant("payments", "stands")
-	again.Spec.Subjects = []v1alpha1.Subject{{Kind: v1alpha1.UserSubject, Name: "alice"}}
-	w.must(w.hub.Update(w.ctx, again))
+	w.change("payments", "stands", func(again *v1alpha1.AccessGrant) {
+		again.Spec.Subjects = []v1alpha1.Subject{{Kind: v1alpha1.UserSubject, Name: "alice"}}
+	})
 	w.eventually("the change back is seen", func() string {
 		if g := w.grant("payments", "stands"); g.Status.ObservedGeneration != g.Generation {
 			return "not yet"
