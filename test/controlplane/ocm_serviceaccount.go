@@ -39,11 +39,6 @@ func (f *Fleet) StartServiceAccountAgent(ctx context.Context, member, namespace 
 	})
 }
 
-// StopServiceAccountAgent stops the agent: tokens stay, and are not renewed.
-func (f *Fleet) StopServiceAccountAgent(member string) error {
-	return f.stopAgent(serviceAccountAgentName(member))
-}
-
 func serviceAccountAgentName(member string) string { return "ocm-serviceaccount-" + member }
 
 const serviceAccountAgentRole = "managed-serviceaccount-addon-agent"
@@ -53,7 +48,7 @@ const serviceAccountAgentRole = "managed-serviceaccount-addon-agent"
 func (f *Fleet) serviceAccountAgentOnHub(ctx context.Context, member string) (string, error) {
 	const group = "authentication.open-cluster-management.io"
 	agent := "system:open-cluster-management:cluster:" + member + ":addon:managed-serviceaccount:agent:addon-agent"
-	err := f.grantRole(ctx, f.Hub, member, rbacv1.Subject{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: agent},
+	err := grantRole(ctx, f.Hub, member, rbacv1.Subject{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: agent},
 		rbacv1.PolicyRule{APIGroups: []string{""}, Resources: []string{"secrets"}, Verbs: []string{"get", "list", "watch", "create", "update"}},
 		rbacv1.PolicyRule{APIGroups: []string{group}, Resources: []string{"managedserviceaccounts"}, Verbs: []string{"get", "list", "watch"}},
 		rbacv1.PolicyRule{APIGroups: []string{group}, Resources: []string{"managedserviceaccounts/status"}, Verbs: []string{"get", "update", "patch"}},
@@ -76,7 +71,7 @@ func (f *Fleet) serviceAccountAgentOnMember(ctx context.Context, member *Control
 	if err != nil {
 		return "", err
 	}
-	err = f.grantRole(ctx, member, namespace, rbacv1.Subject{Kind: rbacv1.ServiceAccountKind, Namespace: namespace, Name: account},
+	err = grantRole(ctx, member, namespace, rbacv1.Subject{Kind: rbacv1.ServiceAccountKind, Namespace: namespace, Name: account},
 		rbacv1.PolicyRule{APIGroups: []string{""}, Resources: []string{"serviceaccounts", "serviceaccounts/token"}, Verbs: []string{"get", "watch", "list", "create", "delete"}},
 	)
 	if err != nil {
@@ -87,7 +82,7 @@ func (f *Fleet) serviceAccountAgentOnMember(ctx context.Context, member *Control
 }
 
 // grantRole gives an agent of the add-on a role in a namespace.
-func (*Fleet) grantRole(ctx context.Context, on *ControlPlane, namespace string, to rbacv1.Subject, rules ...rbacv1.PolicyRule) error {
+func grantRole(ctx context.Context, on *ControlPlane, namespace string, to rbacv1.Subject, rules ...rbacv1.PolicyRule) error {
 	client, err := kubernetes.NewForConfig(on.AdminConfig())
 	if err != nil {
 		return err

@@ -74,12 +74,8 @@ func isInput(x ast.NavigableExpr) bool {
 	return x.Kind() == ast.IdentKind && strings.TrimPrefix(x.AsIdent(), ".") == "input"
 }
 
-// ofGrants are the fields of input that a request has not, and constant those that are of
-// the policy: see rememberable.
-var (
-	ofGrants = []string{"grant", "namespace", "roles", "access", "clusters", "source"}
-	constant = []string{parameters}
-)
+// ofGrants are the fields of input that a request has not: see rememberable.
+var ofGrants = []string{"grant", "namespace", "roles", "access", "clusters", "source"}
 
 func (k *reads) mention(x ast.NavigableExpr) {
 	var path []string
@@ -98,8 +94,9 @@ func (k *reads) mention(x ast.NavigableExpr) {
 		k.now = true
 	case path[0] == "request":
 		k.request(path[1:], presence)
-	case path[0] == "grants": // is looked at, and noted then
-	case !slices.Contains(ofGrants, path[0]) && !slices.Contains(constant, path[0]):
+	case path[0] == "grants": // is noted when it is looked at
+	case path[0] == parameters: // are the policy's own
+	case !slices.Contains(ofGrants, path[0]):
 		k.anything = true
 	}
 }
